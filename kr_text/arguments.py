@@ -1,0 +1,106 @@
+"""What a training run is told: flags, over a YAML file, over the recipe, over defaults."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from kr_text.models import MODELS
+from kr_text.recipes import recipe
+from kr_text.trainer import LOSSES
+
+# The Trainer's defaults that do not fit a run that keeps its best epoch and reports on it.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "error_rate",
+    "greater_is_better": False,
+    "per_device_eval_batch_size": 256,
+    "train_sampling_strategy": "group_by_length",
+}
+
+
+def _flag(default: Any, help_text: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help_text, **metadata})
+
+
+@dataclass
+class RunArguments:
+    """What is trained, on what, with which loss. `TrainingArguments` says how."""
+
+    model: str = _flag("fasttext", f"{', '.join(MODELS)}, or a pretrained model: a folder or an id on the Hub")
+    dataset: str = _flag(
+        "synthetic_news",
+        "ag_news, yahoo_answers, yelp_review_full, synthetic_news, another id on the Hub, a folder with train and test "
+        "files, or one file",
+    )
+    loss: str = _flag("kr-ls", "the training loss", choices=list(LOSSES))
+    residual_learning_rate: float = _flag(1e-2, "learning rate of the residual matrix")
+    text_column: str | None = _flag(None, "column with the text; several, comma-separated, are joined")
+    label_column: str | None = _flag(None, "column with the class")
+    validation_size: float | None = _flag(None, "rows to cut from train where there is no validation: share or count")
+    max_train_rows: int | None = _flag(None, "train on this many rows, drawn by seed 0")
+    max_length: int | None = _flag(None, "cut texts to this many tokens")
+    word_vectors: str | None = _flag(None, "start the word embeddings from this file, in GloVe or word2vec text form")
+    config_overrides: str | None = _flag(None, "fields of the model's config, as in hidden_size=256,dropout=0.2")
+    resume: bool = _flag(False, "go on from the last checkpoint in the output folder")
+    overwrite: bool = _flag(False, "replace the run that the output folder holds")
+
+    def __post_init__(self) -> None:
+        if self.validation_size is not None and self.validation_size >= 1:
+            self.validation_size = int(self.validation_size)
+
+
+def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, TrainingArguments]:
+    """Reads the flags of `kr-text train`.
+
+    Args:
+        argv: the flags; `--config FILE` names a YAML file with more of them.
+        prog: the command's name in messages.
+
+    Raises:
+        ValueError: a YAML file that cannot be read, or that has a key which is no flag.
+    """
+    parser = HfArgumentParser(
+        [RunArguments, TrainingArguments],
+        prog=prog,
+        allow_abbrev=False,
+        description="Train a text classifier, keep its best epoch by validation error, and report on the test rows. "
+        "The flags after --overwrite are the fields of transformers.TrainingArguments; those you leave out come from "
+        "the recipe of the model and the data set.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags; the command line wins")
+    given = _read_yaml(parser, argv)
+    parser.set_defaults(**given)
+    flags = parser.parse_args(argv)
+    output_dir = Path("runs") / "-".join(Path(part).name for part in (flags.model, flags.dataset, flags.loss))
+    training = recipe(flags.model, flags.dataset).training
+    parser.set_defaults(**{**TRAINING_DEFAULTS, "output_dir": str(output_dir), **training, **given})
+    run, args, _ = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
+    return run, args
+
+
+def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    """The flags in the file that `--config` names; numbers such as 1e-3, which YAML takes for text, are left as text."""
+    path = parser.parse_args(argv).config
+    if path is None:
+        return {}
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: must be a YAML file, got: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{path}: must be lines of `flag: value`, got {type(given).__name__}")
+    known = {action.dest for action in parser._actions} - {"help", "config"}
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    return {key: value if isinstance(value, str | bool | list | dict | None) else str(value) for key, value in given.items()}

@@ -1,0 +1,191 @@
+"""CSV, JSON lines and Parquet files as Arrow files in the cache of `datasets`; errors name the row that is wrong.
+
+Rows count from 1, a header too, blank lines not.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+from datasets import DatasetDict, Features
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+_BLOCK_BYTES = 1 << 24
+
+
+@dataclass
+class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]
+    """Files as (split, path, size, time of change), so that a changed file is read anew."""
+
+    files: tuple[tuple[str, str, int, int], ...] = ()
+    schema: pa.Schema = None
+    has_header: bool = True
+
+
+class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]
+    """Writes CSV, JSON lines and Parquet files to the cache of `datasets`, by Arrow's own readers.
+
+    The CSV builder of `datasets` reads by pandas, which fills a row that is too short. Raise VERSION when the same file
+    would be read differently.
+    """
+
+    BUILDER_CONFIG_CLASS = _FilesConfig
+    VERSION = datasets.Version("1.0.0")
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=Features.from_arrow_schema(self.config.schema))
+
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        return [datasets.SplitGenerator(split, {"file": Path(file)}) for split, file, *_ in self.config.files]
+
+    def _generate_tables(self, file: Path) -> Iterator[tuple[int, pa.Table]]:
+        schema = self.info.features.arrow_schema
+        for key, table in enumerate(_tables(file, schema, self.config.has_header)):
+            yield key, table.select(schema.names).cast(schema)
+        if is_csv(file) and _num_quotes(file) % 2:  # Arrow lets the end of the file close a quote
+            _find_bad_row(file, schema, self.config.has_header)
+
+
+def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cache_dir: Any) -> DatasetDict:
+    """Reads the columns of `schema` from one file for each split; without a header, they are all there are."""
+    stats = [(split, file.resolve(), file.stat()) for split, file in files.items()]
+    builder = _Files(
+        dataset_name="kr_text",
+        cache_dir=cache_dir,
+        files=tuple((split, str(file), stat.st_size, stat.st_mtime_ns) for split, file, stat in stats),
+        schema=schema,
+        has_header=has_header,
+    )
+    failure = None
+    try:
+        builder.download_and_prepare()
+    except datasets.exceptions.DatasetGenerationError as error:
+        failure = error.__cause__
+    if failure:
+        for file in files.values():
+            _find_bad_row(file, schema, has_header)
+        raise ValueError(f"{', '.join(map(str, files.values()))}: {failure}") from failure
+    dataset = builder.as_dataset()
+    for split, file in files.items():
+        if not dataset[split].num_rows:
+            raise ValueError(f"{file}: must have at least one row after the header, got none")
+    return dataset
+
+
+def _tables(file: Path, schema: pa.Schema, has_header: bool) -> Iterator[pa.Table]:
+    if file.suffix == ".parquet":
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=schema.names):
+            yield pa.Table.from_batches([batch])
+    elif is_csv(file):
+        names = None if has_header else schema.names
+        for batch in pyarrow.csv.open_csv(
+            file,
+            pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names),
+            pyarrow.csv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(column_types=schema, include_columns=schema.names, strings_can_be_null=False),
+        ):
+            yield pa.Table.from_batches([batch])
+    else:
+        options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+        with _open(file) as lines:
+            while block := b"".join(lines.readlines(_BLOCK_BYTES)):
+                whole = pyarrow.json.ReadOptions(block_size=len(block) + 1)
+                yield pyarrow.json.read_json(io.BytesIO(block), whole, options)
+
+
+def file_schema(file: Path) -> pa.Schema:
+    """Names and types of the columns: from the footer, the header or the first record."""
+    if file.suffix == ".parquet":
+        try:
+            return pyarrow.parquet.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file}: must be a Parquet file, got: {error}") from None
+    record = first_record(file)
+    if is_csv(file):
+        return pa.schema([(name, pa.string()) for name in record])
+    return pa.Table.from_pylist([record]).schema
+
+
+def first_record(file: Path) -> Any:
+    """The first row as a list of fields (CSV) or a dict (JSON)."""
+    for record in _records(file):
+        return record
+    raise ValueError(f"{file}: must have at least one row, got an empty file")
+
+
+def _records(file: Path) -> Iterator[Any]:
+    """Lists (CSV) or dicts (JSON), one by one: slow, but it can say which row is wrong and why."""
+    row = 0
+    try:
+        with _open(file) as stream:
+            lines = (line.decode("utf-8-sig") for line in stream)
+            records = (
+                csv.reader(lines, delimiter=_delimiter(file), strict=True)
+                if is_csv(file)
+                else map(json.loads, filter(str.strip, lines))
+            )
+            for row, record in enumerate(filter(None, records), 1):
+                if not isinstance(record, list if is_csv(file) else dict):
+                    raise ValueError(f"{file}: row {row}: must be one JSON object on one line, got {type(record)}")
+                yield record
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{error.object[error.start]:02x} at place {error.start + 1} of the line"
+        raise ValueError(f"{file}: row {row + 1}: must be UTF-8, got {got}: save the file as UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(
+            f"{file}: row {row + 1}: a quote that opens a field must close it, and a quote inside must be doubled, "
+            f"got: {error}"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: row {row + 1}: must be one JSON object on one line, got: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{file}: row {row + 1}: must be a whole gzip file, got: {error}") from None
+
+
+def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool) -> None:
+    """Raises the error that names the row, if one is found."""
+    if file.suffix == ".parquet":
+        return
+    num_fields = len(first_record(file)) if has_header else len(schema)
+    for row, record in enumerate(_records(file), 1):
+        if is_csv(file) and len(record) != num_fields:
+            raise ValueError(f"{file}: row {row}: must have {num_fields} fields, got {len(record)}: {listed(record)}")
+        if not is_csv(file):
+            for field in schema:
+                value = record.get(field.name)
+                if value is not None and pa.scalar(value).type != field.type:
+                    raise ValueError(f"{file}: row {row}: {field.name} must be {field.type} as in row 1, got {value!r}")
+
+
+def is_csv(file: Path) -> bool:
+    """Whether the file has fields between commas or tabs."""
+    return file.name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz"))
+
+
+def _delimiter(file: Path) -> str:
+    return "\t" if file.name.endswith((".tsv", ".tsv.gz")) else ","
+
+
+def _open(file: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+
+
+def _num_quotes(file: Path) -> int:
+    with _open(file) as stream:
+        return sum(block.count(b'"') for block in iter(lambda: stream.read(_BLOCK_BYTES), b""))
+
+
+def listed(names: Sequence[str]) -> str:
+    """At most 10 names, each at most 40 characters."""
+    return ", ".join(name[:40] for name in names[:10]) + (", ..." if len(names) > 10 else "")

@@ -1,0 +1,301 @@
+"""The report of one run: report.json for programs, report.md for people, both from one dict.
+
+A number that is not finite (an infinite NLL, a missing measurement) is null in report.json, since JSON has neither nan
+nor inf, and "n/a" in report.md. report.md is always `report_markdown` of what stands in report.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+Number = float | None  # None: not measured, or not finite
+
+DISTRIBUTIONS = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "evaluate", "kr-text")
+MAX_CONFUSION_CLASSES = 20  # above it a K x K table cannot be read
+NUM_RELATED = 3
+METRICS = {  # name: (unit, what it means)
+    "error_rate": ("%", "rows given a wrong class; lower is better"),
+    "macro_f1": ("0 to 1", "F1, averaged over the classes with equal weight; higher is better"),
+    "nll": (
+        "nats",
+        "-log of the probability given to the true class; lower is better, n/a if some such probability is 0",
+    ),
+    "brier_score": ("0 to 2", "squared distance of the probabilities from the truth; lower is better"),
+    "ece": ("0 to 1", "gap between confidence and accuracy, 15 bins; 0 is calibrated"),
+    "aurc": ("0 to 1", "error among the most confident rows, averaged over every share kept; lower is better"),
+}
+
+
+class Model(TypedDict):
+    """The classifier."""
+
+    name: str
+    num_parameters: int
+
+
+class Dataset(TypedDict):
+    """The data, with the number of rows really used of each split."""
+
+    name: str
+    class_names: list[str]
+    num_train_rows: int
+    num_validation_rows: int
+    num_test_rows: int
+
+
+class Loss(TypedDict):
+    """The training loss and its settings."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class Epoch(TypedDict):
+    """State at the end of an epoch: losses in nats, error rate in %. The training loss is the one that is minimised."""
+
+    epoch: float
+    training_loss: Number
+    validation_loss: Number
+    validation_error_rate: Number
+
+
+class WallTime(TypedDict):
+    """Elapsed seconds; the total also counts reading the data and saving."""
+
+    total: float
+    training: float
+    evaluation: float
+
+
+class PeakMemory(TypedDict):
+    """Largest resident memory so far, in MB (10^6 bytes)."""
+
+    process: Number
+    largest_child: Number
+
+
+class Environment(TypedDict):
+    """What the numbers depend on besides the command; no path and no host name."""
+
+    versions: dict[str, str]
+    platform: str
+    num_cores: int
+    num_threads: int
+    accelerator: str | None
+
+
+class Report(TypedDict):
+    """Everything that report.json holds.
+
+    `hyper_parameters` are the training arguments that differ from the Trainer's defaults, `test_metrics` what
+    `classification_metrics` returns. `confusion_matrix` is (K, K), row = true class. `residual_labels` is (K, K), row k
+    the learned distribution over the classes other than k, or None for a loss that learns none.
+    """
+
+    command: str
+    model: Model
+    dataset: Dataset
+    loss: Loss
+    seed: int
+    device: str
+    hyper_parameters: dict[str, Any]
+    best_epoch: float
+    epochs: list[Epoch]
+    test_metrics: dict[str, Number]
+    confusion_matrix: list[list[int]]
+    residual_labels: list[list[float]] | None
+    wall_time_seconds: WallTime
+    peak_memory_mb: PeakMemory
+    environment: Environment
+
+
+def environment() -> Environment:
+    """Versions of what a run rests on, and its hardware; imports torch alone."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return {
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in DISTRIBUTIONS},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "num_cores": os.cpu_count() or 1,
+        "num_threads": torch.get_num_threads(),
+        "accelerator": None if accelerator is None else accelerator.type,
+    }
+
+
+def peak_memory_mb() -> PeakMemory:
+    """Largest resident memory of this process so far, and of the largest of its children that ended.
+
+    On Linux `ru_maxrss` starts from the size of the process that launched this one, so the kernel's mark VmHWM is read
+    instead. A child that ended leaves no such mark: its size is never less than this process had when it was started.
+    """
+    if sys.platform == "win32":  # has no getrusage
+        return {"process": None, "largest_child": None}
+    import resource
+
+    mb_per_unit = 1e-6 if sys.platform == "darwin" else 1024e-6  # getrusage(2): bytes on macOS, kilobytes on Linux
+    process: Number = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * mb_per_unit
+    if sys.platform == "linux":
+        mark = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        process = int(mark[1]) * 1024e-6 if mark else None
+    return {"process": process, "largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * mb_per_unit}
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Write report.json and report.md to the folder; each file is replaced whole, no reader sees half of one."""
+    finite = cast(Report, _finite(report))
+    texts = {
+        "report.json": json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.md": report_markdown(finite),
+    }
+    for name, text in texts.items():
+        temporary = Path(folder) / f"{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, Path(folder) / name)
+
+
+def report_markdown(report: Report) -> str:
+    """The report as Markdown whose tables also line up as plain text."""
+    sections = [
+        _summary(report),
+        _test_metrics(report),
+        _confusion_matrix(report),
+        _training_curve(report),
+        _class_relations(report),
+        _settings(report),
+        _environment(report),
+        f"## Command\n\n```sh\n{report['command']}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(report: Report) -> str:
+    model, data = report["model"], report["dataset"]
+    return (
+        f"# {model['name']} on {data['name']}, trained with {report['loss']['name']}\n\n"
+        f"Test error {_number(report['test_metrics']['error_rate'])}% on {data['num_test_rows']:,} rows. "
+        f"{model['num_parameters']:,} parameters, {len(data['class_names'])} classes, "
+        f"{data['num_train_rows']:,} training and {data['num_validation_rows']:,} validation rows, "
+        f"seed {report['seed']}; {_number(report['wall_time_seconds']['total'], 1)} seconds on {report['device']}."
+    )
+
+
+def _test_metrics(report: Report) -> str:
+    rows = []
+    for name, value in report["test_metrics"].items():
+        unit, meaning = METRICS.get(name, ("", ""))
+        rows.append([name, _number(value, 4), unit, meaning])
+    return "## Test metrics\n\n" + _table(["metric", "value", "unit or range", "meaning"], rows)
+
+
+def _confusion_matrix(report: Report) -> str:
+    names, counts = report["dataset"]["class_names"], report["confusion_matrix"]
+    errors = [_percent(sum(row) - row[k], sum(row)) for k, row in enumerate(counts)]
+    if len(names) <= MAX_CONFUSION_CLASSES:
+        text = "Test rows by true class (down) and predicted class (across)."
+        headings = ["true class", *names, "error, %"]
+        rows = [[names[k], *map(str, row), errors[k]] for k, row in enumerate(counts)]
+    else:
+        text = "Each class's test rows, and the wrong class they were most often given."
+        headings = ["true class", "rows", "error, %", "most often taken for"]
+        rows = [[names[k], str(sum(row)), errors[k], _commonest_mistake(k, row, names)] for k, row in enumerate(counts)]
+    return f"## Confusion matrix\n\n{text}\n\n" + _table(headings, rows)
+
+
+def _commonest_mistake(true_class: int, counts: Sequence[int], names: Sequence[str]) -> str:
+    wrong = [0 if k == true_class else count for k, count in enumerate(counts)]
+    return f"{names[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else "none"
+
+
+def _training_curve(report: Report) -> str:
+    headings = ["epoch", "training loss, nats", "validation loss, nats", "validation error, %", ""]
+    rows = [
+        [
+            f"{epoch['epoch']:g}",
+            _number(epoch["training_loss"], 4),
+            _number(epoch["validation_loss"], 4),
+            _number(epoch["validation_error_rate"]),
+            "best, kept" if epoch["epoch"] == report["best_epoch"] else "",
+        ]
+        for epoch in report["epochs"]
+    ]
+    text = f"The training loss is {report['loss']['name']}, the validation loss plain cross-entropy."
+    return f"## Training curve\n\n{text}\n\n" + _table(headings, rows)
+
+
+def _class_relations(report: Report) -> str:
+    heading = "## What the loss learned\n\n"
+    residual_labels, names = report["residual_labels"], report["dataset"]["class_names"]
+    if residual_labels is None:
+        return heading + "Nothing: this loss has no parameters."
+    rows = []
+    for k, row in enumerate(residual_labels):
+        others = sorted((j for j in range(len(names)) if j != k), key=lambda j: row[j], reverse=True)
+        rows.append([names[k], ", ".join(f"{names[j]} {100 * row[j]:.1f}%" for j in others[:NUM_RELATED])])
+    text = (
+        "The classes most related to each class: its learned residual label, a distribution over the other classes. "
+        f"No relation at all would be {100 / (len(names) - 1):.1f}% each."
+    )
+    return f"{heading}{text}\n\n" + _table(["class", "most related"], rows)
+
+
+def _settings(report: Report) -> str:
+    settings = {f"loss: {name}": value for name, value in report["loss"]["settings"].items()} | report[
+        "hyper_parameters"
+    ]
+    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in settings.items()]
+    text = "Training arguments that are not listed have the Trainer's defaults."
+    return f"## Settings\n\n{text}\n\n" + _table(["setting", "value"], [["seed", str(report["seed"])], *rows])
+
+
+def _environment(report: Report) -> str:
+    seconds, memory, machine = report["wall_time_seconds"], report["peak_memory_mb"], report["environment"]
+    rows = [
+        ["time in total, s", _number(seconds["total"], 1)],
+        ["time in training, s", _number(seconds["training"], 1)],
+        ["time in evaluation, s", _number(seconds["evaluation"], 1)],
+        ["peak memory, MB", _number(memory["process"], 0)],
+        ["peak memory of the largest child process, MB", _number(memory["largest_child"], 0)],
+        ["device", report["device"]],
+        ["accelerator present", machine["accelerator"] or "none"],
+        ["platform", machine["platform"]],
+        ["cores", str(machine["num_cores"])],
+        ["torch threads", str(machine["num_threads"])],
+        *([name, version] for name, version in machine["versions"].items()),
+    ]
+    return "## Environment\n\n" + _table(["what", "value"], rows)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table padded to equal widths; pipes and line breaks in a cell are made harmless."""
+    lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in (headings, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
+def _number(value: Number, digits: int = 2) -> str:
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f}" if whole else "n/a"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for each float that is not finite, through dicts and lists."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,237 @@
+"""KRTrainer: the Trainer of transformers with Knowledge Refinery as its loss, and nothing else changed."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from kr_text.losses import KRLoss
+
+LOSSES: dict[str, Callable[[int], KRLoss | None]] = {
+    "ce": lambda num_labels: None,
+    "ls": lambda num_labels: KRLoss(num_labels, label_smoothing=0.1, alpha=0.0),
+    "kr": lambda num_labels: KRLoss(num_labels),
+    "kr-ls": lambda num_labels: KRLoss(num_labels, label_smoothing=0.1),
+}
+RESIDUAL_FILE = "residual_matrix.safetensors"
+
+
+def named_loss(name: str, num_labels: int) -> KRLoss | None:
+    """The loss that `name` stands for, with the paper's settings; None for "ce", which is the Trainer's own.
+
+    "ls" is label smoothing of 0.1, "kr" Eq. 9, and "kr-ls" Eq. 13, with label smoothing of 0.1.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, or a KRLoss; got {name!r}")
+    return LOSSES[name](num_labels)
+
+
+class KRTrainer(Trainer):
+    """A `transformers.Trainer` that trains with `KRLoss`.
+
+    It works for every model whose output has `logits`, (batch, num_labels) or (batch, seq_len, num_labels), and whose
+    inputs have `labels`. The residual matrix belongs to the loss, not to the model: it has an Adam optimizer of its
+    own, which steps when the model's does, and its own learning rate, which follows the model's schedule. Checkpoints
+    hold both, and resuming restores them. `eval_loss` is the plain cross-entropy, whatever the training loss.
+
+    Beside what `Trainer` logs there are, as means since the last log, `loss_hard`, `loss_residual`, `loss_update` and
+    `js_divergence` (D_JS(p_res || q_res), Fig. 4), all in nats, and `alpha`.
+
+    Args:
+        args: as for `Trainer`, positional ones too.
+        loss: "ce", "ls", "kr", "kr-ls" (see `named_loss`) or a `KRLoss`.
+        residual_learning_rate: of the residual matrix, where the model's schedule is at its peak.
+        kwargs: as for `Trainer`.
+
+    Raises:
+        ValueError: a loss that does not fit the model, or another argument that would change the loss.
+    """
+
+    def __init__(
+        self, *args: Any, loss: str | KRLoss = "kr-ls", residual_learning_rate: float = 1e-2, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.criterion = named_loss(loss, self._num_labels()) if isinstance(loss, str) else loss
+        if self.criterion is None:
+            return
+        self._check_loss(self.criterion)
+        self.criterion.to(self.args.device)
+        self.residual_learning_rate = residual_learning_rate
+        self.residual_optimizer = torch.optim.Adam([self.criterion.residual_matrix], lr=residual_learning_rate)
+        # So the Trainer counts the labels of the accumulated batch, and leaves the loss as compute_loss gives it.
+        self.model_accepts_loss_kwargs = True
+        self._logged_sums = torch.zeros(4, device=self.args.device)
+        self._logged_alpha, self._logged_steps = 0.0, 0
+        self.add_callback(_ResidualCallback(self))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of one batch: Eq. 9 or 13 in training, cross-entropy in evaluation; or with the model's outputs.
+
+        In training the sum over the rows is divided by `num_items_in_batch`, the labels of the accumulated batch on all
+        processes, so that neither accumulation nor the number of processes changes the gradient.
+        """
+        if self.criterion is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if "labels" not in inputs:
+            raise ValueError(f"a batch must have 'labels', got {', '.join(inputs)}")
+        labels = inputs["labels"]
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        logits = outputs["logits"]
+        if model.training:
+            loss = self._training_loss(self.criterion, logits, labels, num_items_in_batch)
+        else:
+            loss = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten())
+        return (loss, outputs) if return_outputs else loss
+
+    def _training_loss(
+        self, criterion: KRLoss, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
+    ) -> Tensor:
+        """The loss to backpropagate into the model; the gradient of the residual matrix is added up here, on its own.
+
+        So what the Trainer does to the model's gradient (scaling for fp16, averaging over processes) leaves that of the
+        residual matrix alone.
+        """
+        if num_items is None:
+            num_items = self._get_num_items_in_batch([{"labels": labels}], labels.device)
+        parts = criterion.parts(logits, labels, num_items)
+        js_divergence = criterion.js_divergence(logits, labels, num_items)
+        self._logged_sums += torch.stack([parts.hard, parts.residual, parts.update, js_divergence]).detach()
+        loss = parts.hard
+        if criterion.alpha:
+            (criterion.alpha * parts.update).backward()
+            loss = loss + criterion.alpha * (parts.residual + parts.update.detach())
+        total: Tensor = (
+            loss * self.accelerator.num_processes
+        )  # the Trainer averages over processes, num_items adds them up
+        return total
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """What the loss of an accumulated batch is divided by, over all processes."""
+        if self.criterion is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        if not batch_samples or "labels" not in batch_samples[0]:
+            return None
+        count = torch.stack([self.criterion.count(batch["labels"].to(device)) for batch in batch_samples]).sum()
+        return self.accelerator.reduce(count, "sum")
+
+    def _step_residual_matrix(self, criterion: KRLoss) -> None:
+        """One Adam step for S, at its own learning rate times where the model's schedule stands."""
+        assert self.optimizer is not None
+        matrix, model_group = criterion.residual_matrix, self.optimizer.param_groups[0]
+        if matrix.grad is not None and not self.accelerator.optimizer_step_was_skipped:
+            matrix.grad = self.accelerator.reduce(matrix.grad, "sum")
+            peak = model_group.get("initial_lr", self.args.learning_rate)
+            self.residual_optimizer.param_groups[0]["lr"] = self.residual_learning_rate * model_group["lr"] / peak
+            self.residual_optimizer.step()
+        self.residual_optimizer.zero_grad()
+        self._logged_alpha += criterion.alpha
+        self._logged_steps += 1
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As `Trainer.log`, with the terms of the loss beside the training loss."""
+        if self.criterion is not None and "loss" in logs and self._logged_steps:
+            sums = self.accelerator.reduce(self._logged_sums, "sum") / self._logged_steps
+            names = ("loss_hard", "loss_residual", "loss_update", "js_divergence")
+            logs = {**logs, **dict(zip(names, sums.tolist(), strict=True))}
+            logs["alpha"] = self._logged_alpha / self._logged_steps
+            self._logged_sums.zero_()
+            self._logged_alpha, self._logged_steps = 0.0, 0
+        super().log(logs, *args, **kwargs)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.criterion is not None and self.args.should_save:
+            matrix = self.criterion.residual_matrix
+            state = self.residual_optimizer.state[matrix]
+            tensors = {"residual_matrix": matrix.detach(), **{f"adam.{name}": value for name, value in state.items()}}
+            save_file({name: value.contiguous() for name, value in tensors.items()}, _residual_file(output_dir))
+        super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.criterion is not None and checkpoint is not None:
+            self._load_residual_matrix(self.criterion, checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        checkpoint = self.state.best_model_checkpoint
+        if self.criterion is not None and checkpoint and os.path.isfile(_residual_file(checkpoint)):
+            self._load_residual_matrix(self.criterion, checkpoint)
+
+    def _load_residual_matrix(self, criterion: KRLoss, checkpoint: str) -> None:
+        """Restores S and its optimizer from a checkpoint, bit for bit."""
+        path = _residual_file(checkpoint)
+        way_out = "resume from another checkpoint, or start anew"
+        try:
+            tensors = load_file(path, device=str(self.args.device))
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} must hold the residual matrix, got: {error}; {way_out}") from error
+        matrix = tensors.pop("residual_matrix")
+        if matrix.shape != criterion.residual_matrix.shape:
+            expected = tuple(criterion.residual_matrix.shape)
+            raise ValueError(f"{path}: the residual matrix must be {expected}, got {tuple(matrix.shape)}; {way_out}")
+        with torch.no_grad():
+            criterion.residual_matrix.copy_(matrix)
+        state = {name.removeprefix("adam."): value for name, value in tensors.items()}
+        self.residual_optimizer.state[criterion.residual_matrix] = state
+
+    def _num_labels(self) -> int:
+        num_labels = getattr(getattr(self.model, "config", None), "num_labels", None)
+        if num_labels is None:
+            raise ValueError(
+                "model.config must have num_labels to choose a loss by name; or pass loss=KRLoss(num_labels)"
+            )
+        return int(num_labels)
+
+    def _check_loss(self, criterion: KRLoss) -> None:
+        """Refuses what would change the loss behind the user's back."""
+        num_labels = getattr(getattr(self.model, "config", None), "num_labels", criterion.num_labels)
+        if num_labels != criterion.num_labels:
+            raise ValueError(f"loss must be for the model's {num_labels} labels, got one for {criterion.num_labels}")
+        if self.args.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor must be 0 beside this loss, got {self.args.label_smoothing_factor}; "
+                "pass loss=KRLoss(num_labels, label_smoothing=...)"
+            )
+        if self.compute_loss_func is not None:
+            raise ValueError("compute_loss_func must be None beside loss=; to use it, pass loss='ce'")
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"a process must use one device, got {self.args.n_gpu} (nn.DataParallel would give each a copy of the "
+                "residual matrix); start with `accelerate launch`"
+            )
+
+
+class _ResidualCallback(TrainerCallback):
+    """Sets alpha before each step of the optimizer, and moves the residual matrix with it."""
+
+    def __init__(self, trainer: KRTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.trainer.criterion is not None
+        self.trainer.criterion.set_epoch(math.floor(state.epoch or 0))
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.trainer.criterion is not None
+        self.trainer._step_residual_matrix(self.trainer.criterion)
+
+
+def _residual_file(checkpoint: str) -> str:
+    return os.path.join(checkpoint, RESIDUAL_FILE)

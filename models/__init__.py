@@ -1,0 +1,34 @@
+"""The classifiers; importing this registers them with the Auto classes of transformers.
+
+`MODELS` maps the name of each on the command line to its config and its model.
+"""
+
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+from kr_text.models.charcnn import CharCNNConfig, CharCNNForSequenceClassification
+from kr_text.models.fasttext import FastTextConfig, FastTextForSequenceClassification
+from kr_text.models.textrnn import TextRNNConfig, TextRNNForSequenceClassification
+from kr_text.models.transformer import TransformerConfig, TransformerForSequenceClassification
+
+__all__ = [
+    "MODELS",
+    "CharCNNConfig",
+    "CharCNNForSequenceClassification",
+    "FastTextConfig",
+    "FastTextForSequenceClassification",
+    "TextRNNConfig",
+    "TextRNNForSequenceClassification",
+    "TransformerConfig",
+    "TransformerForSequenceClassification",
+]
+
+MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+    "fasttext": (FastTextConfig, FastTextForSequenceClassification),
+    "textrnn": (TextRNNConfig, TextRNNForSequenceClassification),
+    "charcnn": (CharCNNConfig, CharCNNForSequenceClassification),
+    "transformer": (TransformerConfig, TransformerForSequenceClassification),
+}
+
+for config_class, model_class in MODELS.values():
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModelForSequenceClassification.register(config_class, model_class)
