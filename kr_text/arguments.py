@@ -35,6 +35,8 @@ def _flag(default: Any, help_text: str, **metadata: Any) -> Any:
 class RunArguments:
     """What is trained, on what, with which loss. `TrainingArguments` says how."""
 
+    _argument_group_name = "what to train"
+
     model: str = _flag("fasttext", f"{', '.join(MODELS)}, or a pretrained model: a folder or an id on the Hub")
     dataset: str = _flag(
         "synthetic_news",
@@ -71,10 +73,11 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
     parser = HfArgumentParser(
         [RunArguments, TrainingArguments],
         prog=prog,
+        usage="%(prog)s [flags]",
         allow_abbrev=False,
         description="Train a text classifier, keep its best epoch by validation error, and report on the test rows. "
-        "The flags after --overwrite are the fields of transformers.TrainingArguments; those you leave out come from "
-        "the recipe of the model and the data set.",
+        "The options are the fields of transformers.TrainingArguments; those you leave out come from the recipe of the "
+        "model and the data set.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags; the command line wins")
     given = _read_yaml(parser, argv)
@@ -88,7 +91,7 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
 
 
 def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """The flags in the file that `--config` names; numbers such as 1e-3, which YAML takes for text, are left as text."""
+    """The flags in the file that `--config` names; numbers as text, for the parser to read as it reads flags."""
     path = parser.parse_args(argv).config
     if path is None:
         return {}
@@ -103,4 +106,6 @@ def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    return {key: value if isinstance(value, str | bool | list | dict | None) else str(value) for key, value in given.items()}
+    return {
+        key: value if isinstance(value, str | bool | list | dict | None) else str(value) for key, value in given.items()
+    }

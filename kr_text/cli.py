@@ -4,6 +4,7 @@ Each command imports what it needs when it runs, so that `kr-text --help` answer
 """
 
 import argparse
+import json
 import logging
 import shlex
 import sys
@@ -33,12 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=list(COMMANDS), help="what to do")
     parser.add_argument("flags", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parsed = parser.parse_args(argv[:1])
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("kr_text").setLevel(logging.INFO)
+    logger = logging.getLogger("kr_text")
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one line from us, not one for each try of its own
     try:
         COMMANDS[parsed.command](argv[1:], started)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 0
     except (ValueError, OSError) as error:
-        print(f"kr-text {parsed.command}: {error}", file=sys.stderr)
+        named_file = isinstance(error, OSError) and error.filename and error.strerror
+        message = f"{error.filename}: {error.strerror}" if named_file else " ".join(str(error).split())
+        print(f"kr-text {parsed.command}: {message}", file=sys.stderr)
         return 2
     return 0
 
@@ -56,21 +64,65 @@ def _train(argv: Sequence[str], started: float) -> None:
 
 
 def _evaluate(argv: Sequence[str], started: float) -> None:
-    from kr_text.prediction import evaluate_command
+    parser = argparse.ArgumentParser("kr-text evaluate", description="Measures a saved model on labelled rows.")
+    parser.add_argument("model", help="a saved model's folder")
+    parser.add_argument("--dataset", required=True, help="as for `kr-text train`")
+    parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    parser.add_argument("--text_column", help="column with the text; several, comma-separated, are joined")
+    parser.add_argument("--label_column", help="column with the class")
+    parser.add_argument("--batch_size", type=int, default=256)
+    flags = parser.parse_args(argv)
 
-    evaluate_command(argv)
+    from kr_text.data import load
+    from kr_text.prediction import Classifier, evaluate
+    from kr_text.reports import metrics_table
+
+    data = load(flags.dataset, text_column=flags.text_column, label_column=flags.label_column)
+    metrics = evaluate(Classifier(flags.model, batch_size=flags.batch_size), data[flags.split])
+    print(metrics_table(metrics))
 
 
 def _predict(argv: Sequence[str], started: float) -> None:
-    from kr_text.prediction import predict_command
+    parser = argparse.ArgumentParser(
+        "kr-text predict",
+        description="Classifies texts: a JSON line for each, with its label and the probability of every class.",
+    )
+    parser.add_argument("model", help="a saved model's folder")
+    parser.add_argument(
+        "file",
+        help="texts: .csv, .tsv (with a header), .jsonl, each also as .gz; any other file has a text in each line; "
+        "- for lines from standard input",
+    )
+    parser.add_argument("--text_column", help="column or key with the text; several, comma-separated, are joined")
+    parser.add_argument("--batch_size", type=int, default=256)
+    flags = parser.parse_args(argv)
 
-    predict_command(argv)
+    from kr_text.prediction import Classifier, read_texts
+
+    classifier = Classifier(flags.model, batch_size=flags.batch_size)
+    for label, probabilities in classifier(read_texts(flags.file, flags.text_column)):
+        print(json.dumps({"label": label, "probabilities": probabilities}, ensure_ascii=False))
 
 
 def _compare(argv: Sequence[str], started: float) -> None:
-    from kr_text.experiments import compare_command
+    parser = argparse.ArgumentParser(
+        "kr-text compare",
+        description="Trains with several losses over several seeds and prints their mean test error, NLL and ECE, and "
+        "a paired test against cross-entropy. Stopped and started again, it goes on where it was.",
+        epilog="All other flags are those of `kr-text train`, and the same for every run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--losses", nargs="+", default=["ce", "ls", "kr", "kr-ls"], metavar="LOSS", help="%(default)s")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="%(default)s")
+    parser.add_argument("--output_dir", default="runs/comparison", help="%(default)s")
+    own, flags = parser.parse_known_args(argv)
 
-    compare_command(argv, started)
+    from kr_text.experiments import compare, comparison_markdown
+
+    command = shlex.join(["kr-text", "compare", *argv])
+    result = compare(own.losses, own.seeds, own.output_dir, flags, command=command)
+    print(comparison_markdown(result))
+    print(f"Saved in {own.output_dir}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str], float], None]] = {

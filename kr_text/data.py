@@ -275,14 +275,12 @@ def _to_text_and_label(
     unescape: bool,
 ) -> pa.Table:
     """One batch: joins the non-empty text fields with a space, and numbers the labels by their place in keys."""
-    fields = []
+    text = pa.scalar("")
     for column in text_columns:
         field = pc.fill_null(table[column].cast(pa.string()), "")
         if unescape:
             field = pc.replace_substring(field, "\\n", " ")
-        field = pc.utf8_trim_whitespace(field)
-        fields.append(pc.if_else(pc.equal(field, ""), pa.scalar(None, pa.string()), field))
-    text = pc.binary_join_element_wise(*fields, " ", null_handling="skip")
+        text = pc.utf8_trim_whitespace(pc.binary_join_element_wise(text, pc.utf8_trim_whitespace(field), " "))
     labels = pc.utf8_trim_whitespace(table[label_column].cast(pa.string()))
     label = pc.index_in(labels, pa.array(keys))
     if (bad := pc.index(pc.is_null(label), True).as_py()) >= 0:

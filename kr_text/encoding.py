@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 
 def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict:
-    """Turns the columns text, label into input_ids, labels, length (in tokens); both cores work, and the result is cached.
+    """Turns the columns text, label into input_ids, labels, length (in tokens), on all cores; the result is cached.
 
     Args:
         data: splits with the columns text and label.

@@ -28,7 +28,7 @@ _BLOCK_BYTES = 1 << 24
 class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """Files as (split, path, size, time of change), so that a changed file is read anew."""
 
-    files: tuple[tuple[str, str, int, int], ...] = ()
+    files: tuple[tuple[str, Path, int, int], ...] = ()
     schema: pa.Schema = None
     has_header: bool = True
 
@@ -47,7 +47,7 @@ class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         return datasets.DatasetInfo(features=Features.from_arrow_schema(self.config.schema))
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        return [datasets.SplitGenerator(split, {"file": Path(file)}) for split, file, *_ in self.config.files]
+        return [datasets.SplitGenerator(split, {"file": file}) for split, file, *_ in self.config.files]
 
     def _generate_tables(self, file: Path) -> Iterator[tuple[int, pa.Table]]:
         schema = self.info.features.arrow_schema
@@ -59,11 +59,12 @@ class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
 def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cache_dir: Any) -> DatasetDict:
     """Reads the columns of `schema` from one file for each split; without a header, they are all there are."""
-    stats = [(split, file.resolve(), file.stat()) for split, file in files.items()]
     builder = _Files(
         dataset_name="kr_text",
         cache_dir=cache_dir,
-        files=tuple((split, str(file), stat.st_size, stat.st_mtime_ns) for split, file, stat in stats),
+        files=tuple(
+            (split, file.resolve(), file.stat().st_size, file.stat().st_mtime_ns) for split, file in files.items()
+        ),
         schema=schema,
         has_header=has_header,
     )
@@ -76,11 +77,10 @@ def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cach
         for file in files.values():
             _find_bad_row(file, schema, has_header)
         raise ValueError(f"{', '.join(map(str, files.values()))}: {failure}") from failure
-    dataset = builder.as_dataset()
     for split, file in files.items():
-        if not dataset[split].num_rows:
+        if not builder.info.splits[split].num_examples:
             raise ValueError(f"{file}: must have at least one row after the header, got none")
-    return dataset
+    return builder.as_dataset()
 
 
 def _tables(file: Path, schema: pa.Schema, has_header: bool) -> Iterator[pa.Table]:
@@ -157,7 +157,8 @@ def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool) -> None:
     """Raises the error that names the row, if one is found."""
     if file.suffix == ".parquet":
         return
-    num_fields = len(first_record(file)) if has_header else len(schema)
+    first = first_record(file)
+    num_fields = len(first) if has_header else len(schema)
     for row, record in enumerate(_records(file), 1):
         if is_csv(file) and len(record) != num_fields:
             raise ValueError(f"{file}: row {row}: must have {num_fields} fields, got {len(record)}: {listed(record)}")
@@ -178,7 +179,8 @@ def _delimiter(file: Path) -> str:
 
 
 def _open(file: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+    # not gzip.open: `datasets` replaces it in the module of a builder, and never closes the file under it
+    return gzip.GzipFile(file) if file.suffix == ".gz" else file.open("rb")
 
 
 def _num_quotes(file: Path) -> int:

@@ -145,7 +145,7 @@ class KRLoss(nn.Module):
 
     def count(self, labels: Tensor) -> Tensor:
         """What the sum over `labels` is divided by: how many count, or with `class_weights` their weights; a scalar."""
-        return self._weights(labels.reshape(-1).long(), torch.float32).sum()
+        return self._weights(labels.long(), torch.float32).sum()
 
     def residual_labels(self) -> Tensor:
         """(K, K): row k is q_res of class k, Eq. 5: softmax over the wrong classes, and 0 for class k itself."""
@@ -202,7 +202,7 @@ class KRLoss(nn.Module):
         return logits.masked_fill(ignored[:, None], 0.0), labels
 
     def _weights(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
-        """(N,): what each row counts, 0 where its label is ignored."""
+        """In the shape of `labels`: what each row counts, 0 where its label is ignored."""
         ignored = labels == self.ignore_index
         if self.class_weights is None:
             return (~ignored).to(dtype)

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -151,16 +151,22 @@ def peak_memory_mb() -> PeakMemory:
 
 
 def write_report(report: Report, folder: str | Path) -> None:
-    """Write report.json and report.md to the folder; each file is replaced whole, no reader sees half of one."""
-    finite = cast(Report, _finite(report))
-    texts = {
-        "report.json": json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.md": report_markdown(finite),
-    }
-    for name, text in texts.items():
-        temporary = Path(folder) / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, Path(folder) / name)
+    """Write report.json and report.md to the folder, neither if one of them cannot be made."""
+    markdown = report_markdown(cast(Report, _finite(report)))
+    write_json(report, Path(folder) / "report.json")
+    write_text(markdown, Path(folder) / "report.md")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a value as JSON, with null for each number that is not finite."""
+    write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole: no reader, and no crash, leaves half of one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def report_markdown(report: Report) -> str:
@@ -182,19 +188,22 @@ def _summary(report: Report) -> str:
     model, data = report["model"], report["dataset"]
     return (
         f"# {model['name']} on {data['name']}, trained with {report['loss']['name']}\n\n"
-        f"Test error {_number(report['test_metrics']['error_rate'])}% on {data['num_test_rows']:,} rows. "
+        f"Test error {format_number(report['test_metrics']['error_rate'])}% on {data['num_test_rows']:,} rows. "
         f"{model['num_parameters']:,} parameters, {len(data['class_names'])} classes, "
         f"{data['num_train_rows']:,} training and {data['num_validation_rows']:,} validation rows, "
-        f"seed {report['seed']}; {_number(report['wall_time_seconds']['total'], 1)} seconds on {report['device']}."
+        f"seed {report['seed']}; {format_number(report['wall_time_seconds']['total'], 1)} seconds on "
+        f"{report['device']}."
     )
 
 
+def metrics_table(metrics: Mapping[str, Number]) -> str:
+    """What `classification_metrics` returns as a Markdown table, with units and meanings."""
+    rows = [[name, format_number(value, 4), *METRICS.get(name, ("", ""))] for name, value in metrics.items()]
+    return markdown_table(["metric", "value", "unit or range", "meaning"], rows)
+
+
 def _test_metrics(report: Report) -> str:
-    rows = []
-    for name, value in report["test_metrics"].items():
-        unit, meaning = METRICS.get(name, ("", ""))
-        rows.append([name, _number(value, 4), unit, meaning])
-    return "## Test metrics\n\n" + _table(["metric", "value", "unit or range", "meaning"], rows)
+    return "## Test metrics\n\n" + metrics_table(report["test_metrics"])
 
 
 def _confusion_matrix(report: Report) -> str:
@@ -208,7 +217,7 @@ def _confusion_matrix(report: Report) -> str:
         text = "Each class's test rows, and the wrong class they were most often given."
         headings = ["true class", "rows", "error, %", "most often taken for"]
         rows = [[names[k], str(sum(row)), errors[k], _commonest_mistake(k, row, names)] for k, row in enumerate(counts)]
-    return f"## Confusion matrix\n\n{text}\n\n" + _table(headings, rows)
+    return f"## Confusion matrix\n\n{text}\n\n" + markdown_table(headings, rows)
 
 
 def _commonest_mistake(true_class: int, counts: Sequence[int], names: Sequence[str]) -> str:
@@ -221,15 +230,15 @@ def _training_curve(report: Report) -> str:
     rows = [
         [
             f"{epoch['epoch']:g}",
-            _number(epoch["training_loss"], 4),
-            _number(epoch["validation_loss"], 4),
-            _number(epoch["validation_error_rate"]),
+            format_number(epoch["training_loss"], 4),
+            format_number(epoch["validation_loss"], 4),
+            format_number(epoch["validation_error_rate"]),
             "best, kept" if epoch["epoch"] == report["best_epoch"] else "",
         ]
         for epoch in report["epochs"]
     ]
     text = f"The training loss is {report['loss']['name']}, the validation loss plain cross-entropy."
-    return f"## Training curve\n\n{text}\n\n" + _table(headings, rows)
+    return f"## Training curve\n\n{text}\n\n" + markdown_table(headings, rows)
 
 
 def _class_relations(report: Report) -> str:
@@ -245,7 +254,7 @@ def _class_relations(report: Report) -> str:
         "The classes most related to each class: its learned residual label, a distribution over the other classes. "
         f"No relation at all would be {100 / (len(names) - 1):.1f}% each."
     )
-    return f"{heading}{text}\n\n" + _table(["class", "most related"], rows)
+    return f"{heading}{text}\n\n" + markdown_table(["class", "most related"], rows)
 
 
 def _settings(report: Report) -> str:
@@ -254,17 +263,17 @@ def _settings(report: Report) -> str:
     ]
     rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in settings.items()]
     text = "Training arguments that are not listed have the Trainer's defaults."
-    return f"## Settings\n\n{text}\n\n" + _table(["setting", "value"], [["seed", str(report["seed"])], *rows])
+    return f"## Settings\n\n{text}\n\n" + markdown_table(["setting", "value"], [["seed", str(report["seed"])], *rows])
 
 
 def _environment(report: Report) -> str:
     seconds, memory, machine = report["wall_time_seconds"], report["peak_memory_mb"], report["environment"]
     rows = [
-        ["time in total, s", _number(seconds["total"], 1)],
-        ["time in training, s", _number(seconds["training"], 1)],
-        ["time in evaluation, s", _number(seconds["evaluation"], 1)],
-        ["peak memory, MB", _number(memory["process"], 0)],
-        ["peak memory of the largest child process, MB", _number(memory["largest_child"], 0)],
+        ["time in total, s", format_number(seconds["total"], 1)],
+        ["time in training, s", format_number(seconds["training"], 1)],
+        ["time in evaluation, s", format_number(seconds["evaluation"], 1)],
+        ["peak memory, MB", format_number(memory["process"], 0)],
+        ["peak memory of the largest child process, MB", format_number(memory["largest_child"], 0)],
         ["device", report["device"]],
         ["accelerator present", machine["accelerator"] or "none"],
         ["platform", machine["platform"]],
@@ -272,10 +281,10 @@ def _environment(report: Report) -> str:
         ["torch threads", str(machine["num_threads"])],
         *([name, version] for name, version in machine["versions"].items()),
     ]
-    return "## Environment\n\n" + _table(["what", "value"], rows)
+    return "## Environment\n\n" + markdown_table(["what", "value"], rows)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table padded to equal widths; pipes and line breaks in a cell are made harmless."""
     lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in (headings, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
@@ -284,7 +293,8 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
 
 
-def _number(value: Number, digits: int = 2) -> str:
+def format_number(value: Number, digits: int = 2) -> str:
+    """A number with thousands separators, "n/a" if there is none or it is not finite."""
     return "n/a" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 
 

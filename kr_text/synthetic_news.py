@@ -143,7 +143,8 @@ def _word_probs(num_labels: int) -> npt.NDArray[np.float64]:
 
 def _zipf(num_words: int) -> npt.NDArray[np.float64]:
     weights: npt.NDArray[np.float64] = 1.0 / np.arange(1, num_words + 1)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _texts(

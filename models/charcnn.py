@@ -17,7 +17,7 @@ from kr_text.models.ranges import require_at_least, require_dropout
 # (kernel size, pool size) of the six convolutions: Zhang 2015, Table 1.
 CONVOLUTIONS = ((7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3))
 # From those: one frame of the last pool sees RECEPTIVE_FIELD characters, and the next one starts STRIDE further on.
-RECEPTIVE_FIELD, STRIDE = 105, 27
+RECEPTIVE_FIELD, STRIDE = 123, 27
 
 NUM_ZERO_IDS = 2  # padding, unknown
 

@@ -61,7 +61,7 @@ def ngram_ids(input_ids: Tensor, config: FastTextConfig) -> Tensor:
         reach into the padding.
     """
     columns, hashed = [input_ids], input_ids
-    for n in range(2, min(config.max_ngram, input_ids.shape[1]) + 1):
+    for n in range(2, config.max_ngram + 1):
         last_word = input_ids[:, n - 1 :]
         hashed = hashed[:, :-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
         rows = config.vocab_size + hashed.remainder(config.num_buckets)

@@ -1,9 +1,10 @@
 import copy
 import doctest
+import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +22,16 @@ from kr_text.schedules import Constant, Truncated
 K = 4
 WEIGHTS = [0.5, 2.0, 1.0, 3.0]
 both_divergences = pytest.mark.parametrize("divergence", DIVERGENCES)
-properties = settings(max_examples=40, deadline=None)
+properties = settings(max_examples=30, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """For tensors this small, threads only wait for one another."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 def criterion_with(s: Tensor, **settings: Any) -> KRLoss:
@@ -38,9 +48,6 @@ def random_batch(num_rows: int = 12, num_labels: int = K, seed: int = 0) -> tupl
     labels = torch.randint(num_labels, (num_rows,), generator=generator)
     s = torch.randn(num_labels, num_labels, generator=generator, dtype=torch.float64)
     return logits, labels, s
-
-
-# --- Algorithm 1, in plain Python ---
 
 
 def softmax(z: list[float]) -> list[float]:
@@ -150,9 +157,6 @@ def test_worked_example_by_hand(smoothing: str, eps: float) -> None:
     assert smooth.update.item() == parts.update.item()
 
 
-# --- Gradients ---
-
-
 @both_divergences
 def test_gradients_have_their_closed_form(divergence: str) -> None:
     logits, labels, s = random_batch(num_rows=5)
@@ -188,7 +192,7 @@ def test_gradcheck(divergence: str) -> None:
     criterion = criterion_with(s, divergence=divergence, label_smoothing=0.1, class_weights=torch.tensor(WEIGHTS))
 
     def term(name: str) -> Callable[[Tensor], Tensor]:
-        return lambda _: getattr(criterion.parts(logits, labels), name)  # type: ignore[no-any-return]
+        return lambda _: getattr(criterion.parts(logits, labels), name)
 
     logits.requires_grad_()
     assert torch.autograd.gradcheck(term("hard"), (logits,))
@@ -229,9 +233,6 @@ def test_a_class_absent_from_the_batch_keeps_its_row() -> None:
     assert gradient is not None
     assert (gradient[2] == 0).all()
     assert (gradient[1] != 0).sum() == K - 1
-
-
-# --- Properties ---
 
 
 class Batch(NamedTuple):
@@ -331,9 +332,6 @@ def test_residual_labels_start_uniform() -> None:
     torch.testing.assert_close(KRLoss(K).residual_labels(), (1 - torch.eye(K)) / (K - 1))
 
 
-# --- Limits ---
-
-
 def test_two_classes_reduce_to_cross_entropy() -> None:
     with pytest.warns(
         UserWarning, match="With 2 classes the residual label has one entry, and every KR term"
@@ -342,7 +340,8 @@ def test_two_classes_reduce_to_cross_entropy() -> None:
     assert [warning.filename for warning in record] == [__file__]
     logits, labels, _ = random_batch(num_labels=2)
     parts = criterion.parts(logits, labels)  # without a second warning: pytest makes it an error
-    assert (parts.residual, parts.update, criterion.js_divergence(logits, labels)) == (0, 0, 0)
+    terms = (parts.residual, parts.update, criterion.js_divergence(logits, labels))
+    assert [term.item() for term in terms] == [0, 0, 0]
     assert parts.total == F.cross_entropy(logits, labels)
 
 
@@ -412,6 +411,13 @@ def test_half_precision_is_computed_in_float32(divergence: str, dtype: torch.dty
     assert logits.grad.dtype == dtype
 
 
+def test_a_residual_matrix_in_half_precision_is_read_in_float32() -> None:
+    logits, labels, s = random_batch()
+    rounded = s.bfloat16()
+    parts = criterion_with(rounded).parts(logits.bfloat16(), labels)
+    assert parts == criterion_with(rounded.float()).parts(logits.bfloat16().float(), labels)
+
+
 def test_float64_logits_stay_float64_beside_a_float32_residual_matrix() -> None:
     logits, labels, _ = random_batch()
     parts = KRLoss(K).parts(logits, labels)
@@ -464,9 +470,6 @@ def test_a_logit_that_is_not_finite_in_an_ignored_row_changes_nothing(
     assert gradient.isfinite().all()
 
 
-# --- Epochs, counts and what is saved ---
-
-
 def test_alpha_follows_the_epochs_completed() -> None:
     criterion = KRLoss(K, gamma=0.25)
     assert criterion.alpha == 1
@@ -475,7 +478,7 @@ def test_alpha_follows_the_epochs_completed() -> None:
     criterion.set_epoch(0.5)
     assert criterion.alpha == 0.5
     assert KRLoss(K).schedule(1) == 0.99
-    assert KRLoss(K, alpha=0.3).alpha == 0.3
+    assert KRLoss(K, alpha=2.5).alpha == 2.5
 
 
 def test_any_function_of_the_epoch_may_give_alpha() -> None:
@@ -543,20 +546,25 @@ def test_the_residual_matrix_is_the_one_parameter_and_all_that_is_saved() -> Non
     assert copy.deepcopy(trained)(logits, labels) == trained(logits, labels)
 
 
-def test_prints_its_settings() -> None:
-    assert repr(KRLoss(3, label_smoothing=0.1, alpha=Constant(0.5), divergence="as_printed")) == (
-        "KRLoss(3, label_smoothing=0.1, alpha=Constant(alpha=0.5), divergence='as_printed', smoothing='uniform')"
-    )
-
-
-# --- Learning ---
+def test_prints_its_settings_and_gives_them_as_json() -> None:
+    criterion = KRLoss(3, label_smoothing=0.1, alpha=Constant(0.5), class_weights=torch.ones(3))
+    assert json.loads(json.dumps(criterion.settings())) == {
+        "num_labels": 3,
+        "label_smoothing": 0.1,
+        "alpha": "Constant(alpha=0.5)",
+        "divergence": "label_first",
+        "smoothing": "uniform",
+        "class_weights": [1.0, 1.0, 1.0],
+        "ignore_index": -100,
+    }
+    assert repr(criterion).startswith("KRLoss(num_labels=3, label_smoothing=0.1, alpha=Constant(alpha=0.5), ")
 
 
 @both_divergences
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 def test_residual_labels_learn_the_mean_of_p_res(divergence: str, optimizer: type[torch.optim.Optimizer]) -> None:
-    # Label first: sum_i KL(p_i || q) is least where q is the mean of the p_i. To the letter, sum_i KL(q || p_i) is least
-    # where q is their geometric mean, scaled to sum to 1.
+    # Label first, sum_i KL(p_i || q) is least where q is the mean of the p_i. To the letter, sum_i KL(q || p_i) is
+    # least where q is their geometric mean, scaled to sum to 1.
     logits, labels, _ = random_batch(num_rows=40)
     criterion = KRLoss(K, divergence=divergence).double()
     learning_rate = 8.0 if optimizer is torch.optim.SGD else 0.05
@@ -573,8 +581,8 @@ def test_residual_labels_learn_the_mean_of_p_res(divergence: str, optimizer: typ
 
 
 def test_to_the_letter_a_network_does_not_return_to_a_class_it_has_dropped() -> None:
-    # p_res = (e^-20, 1) nearly, q_res = (1/2, 1/2). Label first the pull back is p - q = -1/2; to the letter it is scaled
-    # by p_res itself, e^-20 (-20 + ln 2 + ...), and so gone.
+    # p_res = (e^-20, 1) nearly, q_res = (1/2, 1/2). Label first, the pull back is p - q = -1/2; to the letter it is
+    # p (log(p/q) - KL) = -20 e^-20 nearly, and so gone.
     logits = torch.tensor([[0.0, -20.0, 0.0]], requires_grad=True)
     pull = {}
     for divergence in DIVERGENCES:
@@ -582,9 +590,6 @@ def test_to_the_letter_a_network_does_not_return_to_a_class_it_has_dropped() -> 
         pull[divergence] = torch.autograd.grad(residual, logits)[0][0, 1].item()
     assert pull["label_first"] == pytest.approx(-0.5)
     assert -1e-6 < pull["as_printed"] < 0
-
-
-# --- Wrong input ---
 
 
 @pytest.mark.parametrize(
@@ -640,12 +645,9 @@ def test_wrong_batches_are_refused(logits: Tensor, labels: Tensor, message: str)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_labels_may_be_of_any_whole_type(dtype: torch.dtype) -> None:
     logits, labels, s = random_batch()
-    criterion = criterion_with(s)
+    criterion = criterion_with(s, class_weights=torch.tensor(WEIGHTS))
     assert criterion(logits, labels.to(dtype)) == criterion(logits, labels)
-    assert criterion.count(labels.to(dtype)) == len(labels)
-
-
-# --- Where it runs ---
+    assert criterion.count(labels.to(dtype)) == torch.tensor(WEIGHTS)[labels].sum()
 
 
 def test_runs_on_another_device() -> None:
