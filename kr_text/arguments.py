@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -24,6 +25,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "greater_is_better": False,
     "per_device_eval_batch_size": 256,
     "train_sampling_strategy": "group_by_length",
+    "use_cpu": not torch.accelerator.is_available(),  # unless told so, the Trainer refuses bf16 there
 }
 
 
@@ -56,8 +58,12 @@ class RunArguments:
     overwrite: bool = _flag(False, "replace the run that the output folder holds")
 
     def __post_init__(self) -> None:
-        if self.validation_size is not None and self.validation_size >= 1:
+        if self.loss not in LOSSES:  # argparse lets a default through, and a YAML file gives defaults
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if self.validation_size is not None and self.validation_size >= 1 and self.validation_size.is_integer():
             self.validation_size = int(self.validation_size)
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length must be at least 1, got {self.max_length}")
 
 
 def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, TrainingArguments]:
@@ -91,21 +97,22 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
 
 
 def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """The flags in the file that `--config` names; numbers as text, for the parser to read as it reads flags."""
+    """The flags in the file that `--config` names, as text, for the parser to read `1e-3` and `no` as it reads flags."""
     path = parser.parse_args(argv).config
     if path is None:
         return {}
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        given, as_text = yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: must be a YAML file, got: {' '.join(str(error).split())}") from error
     if not isinstance(given, dict):
         raise ValueError(f"{path}: must be lines of `flag: value`, got {type(given).__name__}")
     known = {action.dest for action in parser._actions} - {"help", "config"}
-    for key in given:
+    for key in as_text:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
     return {
-        key: value if isinstance(value, str | bool | list | dict | None) else str(value) for key, value in given.items()
+        key: value if isinstance(value, list | dict | None) else as_text[key] for key, value in given.items()
     }

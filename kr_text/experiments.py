@@ -1,10 +1,12 @@
 """Several losses over several seeds on one data set, compared with paired tests."""
 
 import json
+import math
 import shlex
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -15,8 +17,10 @@ from safetensors.numpy import load_file
 from kr_text.arguments import parse_training
 from kr_text.reports import Report, format_number, markdown_table, write_json, write_text
 from kr_text.statistics import holm, mean_and_deviation, paired_bootstrap
-from kr_text.training import PREDICTIONS_FILE, train
+from kr_text.training import PREDICTIONS_FILE, hyper_parameters, last_checkpoint, train
 
+SETTINGS_FILE = "settings.json"  # of each run, written before it starts
+OWN_FLAGS = {"--loss", "--seed", "--output_dir", "--resume", "--overwrite", "--resume_from_checkpoint"}
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
 
 
@@ -61,13 +65,18 @@ def compare(
     Raises:
         ValueError: flags that do not fit; FileExistsError: the folder holds runs with other flags.
     """
+    for name, values in (("losses", losses), ("seeds", seeds)):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name} must be one or more, each once, got {', '.join(map(str, values)) or 'none'}")
+    if own := {flag.partition("=")[0] for flag in flags} & OWN_FLAGS:
+        raise ValueError(f"flags must leave {', '.join(sorted(own))} to the comparison")
     runs = {
         (loss, seed): [*flags, "--loss", loss, "--seed", str(seed), "--output_dir", f"{output_dir}/{loss}-seed{seed}"]
         for seed in seeds
         for loss in losses
     }
     for argv in runs.values():
-        parse_training(argv, "kr-text compare")  # what is wrong shows before the first run
+        _check_folder(argv)
     reports = {key: _finished(argv) or _train(argv) for key, argv in runs.items()}
     baseline = "ce" if "ce" in losses else losses[0]
     some = reports[baseline, seeds[0]]
@@ -112,31 +121,40 @@ def comparison_markdown(result: Comparison) -> str:
     )
 
 
+def _check_folder(argv: list[str]) -> None:
+    """Refuses wrong flags, and a folder with a run, finished or cut off, that other settings made."""
+    folder, settings = Path(argv[-1]), _settings(argv)
+    if (folder / SETTINGS_FILE).exists():
+        there = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        other = sorted(name for name in there.keys() | settings.keys() if there.get(name) != settings.get(name))
+        if other:
+            raise FileExistsError(f"{folder} holds a run with another {', '.join(other)}; choose another output_dir")
+    elif (folder / "report.json").exists() or any(folder.glob("checkpoint-*")):
+        raise FileExistsError(f"{folder} holds a run that is not of this comparison; choose another output_dir")
+
+
+def _settings(argv: list[str]) -> dict[str, Any]:
+    """All that the flags, and the YAML file and the recipe behind them, set."""
+    run, args = parse_training(argv, "kr-text compare")
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(run) | hyper_parameters(args)))
+    return settings
+
+
 def _finished(argv: list[str]) -> Report | None:
-    """The report of a run that these flags made, if there is one."""
     path = Path(argv[-1]) / "report.json"
-    if not path.exists():
-        return None
-    report = cast(Report, json.loads(path.read_text(encoding="utf-8")))
-    if report["command"] != _command(argv):
-        raise FileExistsError(
-            f"{path.parent} holds a run with other flags, {report['command']}; choose another output_dir"
-        )
-    return report
+    return cast(Report, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _train(argv: list[str]) -> Report:
     folder = Path(argv[-1])
-    resume = ["--resume"] if any(folder.glob("checkpoint-*")) else []
-    run, args = parse_training([*argv, *resume], "kr-text compare")
-    report = train(run, args, command=_command(argv), started=time.time())
+    how = "--resume" if last_checkpoint(folder) else "--overwrite"  # a checkpoint cut off in writing is no use
+    run, args = parse_training([*argv, how], "kr-text compare")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(_settings(argv), folder / SETTINGS_FILE)
+    report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=time.time())
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     return report
-
-
-def _command(argv: list[str]) -> str:
-    return shlex.join(["kr-text", "train", *argv])
 
 
 def _against_baseline(
@@ -152,13 +170,18 @@ def _against_baseline(
         compared.append(
             {
                 "loss": loss,
-                "metrics": {name: [cast(float, each[name]) for each in metrics] for name in COMPARED},
+                "metrics": {name: [_finite(each[name]) for each in metrics] for name in COMPARED},
                 "difference": 100 * test.difference if test else None,
                 "interval": (100 * test.low, 100 * test.high) if test else None,
                 "p_value": p_values.get(loss),
             }
         )
     return compared
+
+
+def _finite(value: float | None) -> float:
+    """An infinite NLL, which a report read from its file has as None, is nan: it has no mean over the seeds."""
+    return math.nan if value is None or math.isinf(value) else value
 
 
 def _errors(folder: Path) -> npt.NDArray[np.bool_]:

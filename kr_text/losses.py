@@ -87,8 +87,8 @@ class KRLoss(nn.Module):
             )
         if class_weights is not None and class_weights.shape != (num_labels,):
             raise ValueError(f"class_weights must have shape ({num_labels},), got {tuple(class_weights.shape)}")
-        if num_labels == 2:
-            warnings.warn("With 2 classes the residual label has one entry, and every KR term is 0", stacklevel=2)
+        if class_weights is not None and not (class_weights >= 0).all():
+            raise ValueError(f"class_weights must be at least 0, got {class_weights.min()}")
 
         self.num_labels = num_labels
         self.label_smoothing = label_smoothing
@@ -100,6 +100,8 @@ class KRLoss(nn.Module):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.set_epoch(0)
+        if num_labels == 2 and self.alpha:
+            warnings.warn("With 2 classes the residual label has one entry, and every KR term is 0", stacklevel=2)
 
     def set_epoch(self, epoch: float) -> None:
         """Sets alpha for what follows, from the epochs completed: 0 in the first; fractions are allowed."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from scipy.special import softmax
@@ -16,12 +16,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from kr_text.arguments import RunArguments
 from kr_text.data import load
@@ -35,6 +36,7 @@ from kr_text.trainer import RESIDUAL_FILE, KRTrainer
 from kr_text.word_vectors import load_word_vectors
 
 PREDICTIONS_FILE = "test_predictions.safetensors"
+FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}
 PATHS = {"output_dir", "resume_from_checkpoint"}  # arguments of one machine, not of the method
 
 
@@ -54,8 +56,8 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         ValueError: arguments or data that do not fit; FileExistsError: the folder holds a run already.
     """
     folder = Path(args.output_dir)
-    checkpoint = _prepare_folder(folder, run, args)
     with args.main_process_first(desc="data"):
+        checkpoint = _prepare_folder(folder, run, args)
         data = load(
             run.dataset,
             text_column=run.text_column,
@@ -79,9 +81,8 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     )
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
     began = time.time()
-    prediction = trainer.predict(encoded["test"])
+    probabilities, labels = _predict(trainer, encoded["test"])
     evaluation_time = time.time() - began
-    probabilities, labels = softmax(prediction.predictions.astype(np.float64), axis=1), np.asarray(prediction.label_ids)
     report = _report(run, args, trainer, data, probabilities, labels, command)
     report["wall_time_seconds"] = {
         "total": time.time() - started,
@@ -93,7 +94,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         tokenizer.save_pretrained(folder)
         if trainer.criterion is not None:
             save_file({"residual_matrix": trainer.criterion.residual_matrix.detach().cpu()}, folder / RESIDUAL_FILE)
-        save_numpy({"probabilities": probabilities.astype(np.float32), "labels": labels}, folder / PREDICTIONS_FILE)
+        save_numpy({"probabilities": probabilities, "labels": labels}, folder / PREDICTIONS_FILE)
         write_report(report, folder)
     return report
 
@@ -108,10 +109,10 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
         return _pretrained(run, labels, tokenizer_sizes["max_length"])
     config_class, model_class = MODELS[run.model]
     config = config_class(**sizes.config, **labels)
-    if run.config_overrides:
-        config.update_from_string(run.config_overrides)
+    _override(config, run.config_overrides)
+    config = config_class.from_dict(config.to_dict())  # checks the ranges of what was overridden
     if isinstance(config, CharCNNConfig):
-        tokenizer = character_tokenizer(max_length=config.num_frames)
+        tokenizer = character_tokenizer(max_length=run.max_length or config.num_frames)
     else:
         batches = (batch["text"] for batch in data["train"].iter(batch_size=1000))
         tokenizer = word_tokenizer(batches, **tokenizer_sizes)
@@ -125,11 +126,12 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
 def _pretrained(
     run: RunArguments, labels: dict[str, Any], max_length: int
 ) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
+    if run.word_vectors:
+        raise ValueError(f"word_vectors must be left out with a pretrained model, {run.model}: it has its own")
     try:
         tokenizer = AutoTokenizer.from_pretrained(run.model)
         config = AutoConfig.from_pretrained(run.model, **labels)
-        if run.config_overrides:
-            config.update_from_string(run.config_overrides)
+        _override(config, run.config_overrides)
         model = AutoModelForSequenceClassification.from_pretrained(
             run.model, config=config, ignore_mismatched_sizes=True
         )
@@ -142,25 +144,63 @@ def _pretrained(
     return tokenizer, model
 
 
+def _override(config: PreTrainedConfig, overrides: str | None) -> None:
+    if not overrides:
+        return
+    if fixed := FIXED_BY_DATA & {part.partition("=")[0].strip() for part in overrides.split(",")}:
+        raise ValueError(f"config_overrides must leave {' and '.join(sorted(fixed))} to the data, got {overrides!r}")
+    try:
+        config.update_from_string(overrides)
+    except (TypeError, ValueError) as error:
+        known = ", ".join(sorted(config.to_diff_dict()))
+        raise ValueError(
+            f"config_overrides must be FIELD=VALUE,FIELD=VALUE,... with fields of {type(config).__name__} ({known}), "
+            f"got {overrides!r}: {error}"
+        ) from error
+
+
 def _prepare_folder(folder: Path, run: RunArguments, args: TrainingArguments) -> str | None:
     """The checkpoint to resume from, if any; refuses a folder that holds a run, unless told what to do with it."""
     if args.resume_from_checkpoint:
         return args.resume_from_checkpoint
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if run.resume:
+        checkpoint = last_checkpoint(folder)
         if checkpoint is None:
             raise ValueError(f"{folder} must hold a checkpoint to resume from, and holds none; leave out --resume")
         return checkpoint
-    if checkpoint or (folder / "report.json").exists():
+    if any(folder.glob("checkpoint-*")) or (folder / "report.json").exists():
         if not run.overwrite:
             raise FileExistsError(
                 f"{folder} holds a run already; give --resume to go on, --overwrite to replace it, or --output_dir"
             )
         for path in folder.glob("checkpoint-*"):
             shutil.rmtree(path)
-        (folder / "report.json").unlink(missing_ok=True)
+        for name in ("report.json", "report.md", RESIDUAL_FILE, PREDICTIONS_FILE):
+            (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     return None
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint that is whole: the Trainer writes its state at the end of each."""
+    whole = (str(state.parent) for state in folder.glob("checkpoint-*/trainer_state.json"))
+    return max(whole, key=lambda path: int(path.rpartition("-")[2]), default=None)
+
+
+def _predict(trainer: KRTrainer, rows: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Class probabilities (N, K) and labels (N,) in the order of the rows.
+
+    The Trainer's own order would be that of its sampler: under "group_by_length" a shuffle that depends on the seed.
+    """
+    order = np.argsort(-rows.with_format("numpy")["length"][:], kind="stable")  # batches of texts of like length
+    sampling, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "sequential"
+    prediction = trainer.predict(rows.select(order))
+    trainer.args.train_sampling_strategy = sampling
+    probabilities = np.empty(prediction.predictions.shape)
+    labels = np.empty(len(rows), dtype=np.int64)
+    probabilities[order] = softmax(prediction.predictions.astype(np.float64), axis=1)
+    labels[order] = prediction.label_ids
+    return probabilities, labels
 
 
 def _report(
@@ -173,7 +213,9 @@ def _report(
     command: str,
 ) -> Report:
     names = data["train"].features["label"].names
-    criterion = trainer.criterion
+    criterion, settings = trainer.criterion, {}
+    if criterion is not None:
+        settings = {**criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
     model = trainer.accelerator.unwrap_model(trainer.model)
     epochs = _epochs(trainer.state.log_history)
     return {
@@ -186,11 +228,11 @@ def _report(
             "num_validation_rows": data["validation"].num_rows,
             "num_test_rows": data["test"].num_rows,
         },
-        "loss": {"name": run.loss, "settings": {} if criterion is None else criterion.settings()},
+        "loss": {"name": run.loss, "settings": settings},
         "seed": args.seed,
         "device": args.device.type,
-        "hyper_parameters": _hyper_parameters(args),
-        "best_epoch": min(epochs, key=lambda epoch: epoch["validation_error_rate"] or 0.0)["epoch"],
+        "hyper_parameters": hyper_parameters(args),
+        "best_epoch": _kept_epoch(trainer.state, args),
         "epochs": epochs,
         "test_metrics": dict(classification_metrics(probabilities, labels)),
         "confusion_matrix": confusion_matrix(probabilities, labels, len(names)).tolist(),
@@ -199,6 +241,13 @@ def _report(
         "peak_memory_mb": peak_memory_mb(),
         "environment": environment(),
     }
+
+
+def _kept_epoch(state: TrainerState, args: TrainingArguments) -> float:
+    """The epoch after which the model was as it is now: the best by `metric_for_best_model`, or the last."""
+    best = {entry["step"]: entry["epoch"] for entry in state.log_history if "eval_error_rate" in entry}
+    kept = state.best_global_step if args.load_best_model_at_end and state.best_model_checkpoint else None
+    return best[kept] if kept is not None else state.epoch or 0.0
 
 
 def _epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
@@ -219,7 +268,7 @@ def _epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
     return epochs
 
 
-def _hyper_parameters(args: TrainingArguments) -> dict[str, Any]:
+def hyper_parameters(args: TrainingArguments) -> dict[str, Any]:
     """The training arguments that differ from the Trainer's defaults."""
     defaults = TrainingArguments(output_dir="").to_dict()
     given = args.to_dict()

@@ -156,3 +156,12 @@ def test_weights_start_normal_and_biases_at_zero() -> None:
             assert not parameter.any(), key
         else:
             assert parameter.std().item() == pytest.approx(0.2, rel=0.2), key
+
+
+def test_dropout_is_after_each_of_the_first_two_dense_layers() -> None:
+    model = make_model(dropout=0.25)
+    dropped: list[tuple[int, ...]] = []
+    model.dropout.register_forward_hook(lambda module, args, output: dropped.append(tuple(output.shape)))
+    model(torch.tensor([[3, 5, 4]]))
+    assert model.dropout.p == 0.25
+    assert dropped == [(1, 9), (1, 9)]

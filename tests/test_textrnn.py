@@ -119,3 +119,12 @@ def test_recurrent_weights_start_orthogonal_and_biases_at_zero(cell: str) -> Non
         torch.testing.assert_close(layer.weight_hh_l0.T @ layer.weight_hh_l0, torch.eye(3))
         assert not layer.bias_ih_l0.any()
         assert not layer.bias_hh_l0.any()
+
+
+def test_dropout_is_on_the_embeddings_and_on_the_pooled_layer() -> None:
+    model = make_model("lstm", dropout=0.25)
+    dropped: list[tuple[int, ...]] = []
+    model.dropout.register_forward_hook(lambda module, args, output: dropped.append(tuple(output.shape)))
+    model(torch.tensor([[3, 5, 4]]))
+    assert model.dropout.p == 0.25
+    assert dropped == [(1, 3, 4), (1, 6)]

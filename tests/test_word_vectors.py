@@ -87,7 +87,7 @@ def test_words_of_the_file_get_its_vectors_and_the_rest_keep_their_start(
         "3 4\n" + GLOVE,  # word2vec, fastText
         "3 4\n" + GLOVE.replace("\n", " \n"),  # word2vec's own program ends its lines with a blank
         GLOVE.replace("\n", "\r\n"),
-        GLOVE + ". . . 7 7 7 7\nat name@domain.com 8 8 8 8\n",  # GloVe 840B
+        GLOVE + "dog . . 7 7 7 7\ncafe name@domain.com 8 8 8 8\n",  # GloVe 840B
         GLOVE + "a\u2028b 7 7 7 7\na\x85b 7 7 7 7\n\xa0 7 7 7 7\n",
         GLOVE + "cat 8 8 8 8\n",  # the first of two rows counts
         GLOVE + "[PAD] 8 8 8 8\n[UNK] 8 8 8 8\n",
@@ -113,9 +113,10 @@ def test_gzip_is_read_by_its_ending(as_text: bool, tokenizer: PreTrainedTokenize
 def test_a_word_as_it_stands_wins_over_its_other_spellings(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = fasttext()
     before = table(model)
-    content = "The 1 1 1 1\nthe 2 2 2 2\nTHE 3 3 3 3\nCaf\u00e9 4 4 4 4\nCAF\u00c9 5 5 5 5\nDog 6 6 6 6\n"
-    assert load_word_vectors(model, tokenizer, write(tmp_path, content)) == (3, 4)
-    check(model, before, tokenizer, {"the": [2.0] * 4, "cafe": [4.0] * 4, "dog": [6.0] * 4})
+    spellings = ["The", "the", "THE", "Caf\u00e9", "CAF\u00c9", "Dog", "cat", "CAT"]
+    content = "".join(f"{word} {i} {i} {i} {i}\n" for i, word in enumerate(spellings, start=1))
+    assert load_word_vectors(model, tokenizer, write(tmp_path, content)) == (4, 4)
+    check(model, before, tokenizer, {"the": [2.0] * 4, "cafe": [4.0] * 4, "dog": [6.0] * 4, "cat": [7.0] * 4})
 
 
 def test_a_file_without_any_word_of_the_vocabulary_finds_none(
@@ -171,7 +172,9 @@ def test_a_wrong_file_is_refused_and_changes_nothing(
     assert torch.equal(table(model), before)
 
 
-@pytest.mark.parametrize("content", [GLOVE.encode(), gzip.compress((GLOVE * 100).encode())[:-20], b""])
+@pytest.mark.parametrize(
+    "content", [GLOVE.encode(), gzip.compress(GLOVE.encode(), mtime=0)[:-20], b""], ids=["text", "cut off", "empty"]
+)
 def test_a_broken_gzip_file_is_refused(content: bytes, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"vectors\.gz: (line \d+: must be a whole gzip file|must have at least one)"):
         load_word_vectors(fasttext(), tokenizer, write(tmp_path, content, "vectors.gz"))

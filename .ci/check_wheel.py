@@ -1,0 +1,29 @@
+"""Checks an installed kr-text from outside the checkout: every module is there, and a model can be saved and read."""
+
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+import kr_text
+
+installed = Path(kr_text.__file__).parent
+checkout = Path(__file__).parent.parent
+if installed.is_relative_to(checkout / "kr_text"):
+    raise SystemExit("the checkout was imported, not the wheel")
+modules = [f"kr_text.{path.stem}" for path in (checkout / "kr_text").glob("*.py")]
+modules += [f"kr_text.models.{path.stem}" for path in (checkout / "models").glob("*.py")]
+for module in sorted(modules):
+    import_module(module.removesuffix(".__init__"))
+for name in kr_text.__all__:
+    getattr(kr_text, name)
+
+from transformers import AutoModelForSequenceClassification  # noqa: E402  the imports above are the check
+
+from kr_text.models import MODELS  # noqa: E402
+from kr_text.recipes import recipe  # noqa: E402
+
+with tempfile.TemporaryDirectory() as folder:
+    for name, (config_class, model_class) in MODELS.items():
+        model_class(config_class(**recipe(name, "").config)).save_pretrained(folder)
+        AutoModelForSequenceClassification.from_pretrained(folder)
+print(f"{len(modules)} modules imported and {len(MODELS)} models saved and loaded from {kr_text.__version__}'s wheel")
