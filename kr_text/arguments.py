@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -77,7 +77,7 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
         ValueError: a YAML file that cannot be read, or that has a key which is no flag.
     """
     parser = HfArgumentParser(
-        [RunArguments, TrainingArguments],
+        cast(Any, [RunArguments, TrainingArguments]),
         prog=prog,
         usage="%(prog)s [flags]",
         allow_abbrev=False,
@@ -97,7 +97,7 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
 
 
 def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """The flags in the file that `--config` names, as text, for the parser to read `1e-3` and `no` as it reads flags."""
+    """The flags in the file that `--config` names, as text, for the parser to read as it reads flags: 1e-3, no."""
     path = parser.parse_args(argv).config
     if path is None:
         return {}
@@ -113,6 +113,4 @@ def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    return {
-        key: value if isinstance(value, list | dict | None) else as_text[key] for key, value in given.items()
-    }
+    return {key: value if isinstance(value, list | dict | None) else as_text[key] for key, value in given.items()}

@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that `kr-text --help` answer
 import argparse
 import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -40,12 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one line from us, not one for each try of its own
     try:
         COMMANDS[parsed.command](argv[1:], started)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has seen enough; Python flushes the rest of it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        named_file = isinstance(error, OSError) and error.filename and error.strerror
-        message = f"{error.filename}: {error.strerror}" if named_file else " ".join(str(error).split())
+        message = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            message = f"{error.filename}: {error.strerror}"
         print(f"kr-text {parsed.command}: {message}", file=sys.stderr)
         return 2
     return 0

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +18,24 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
         data: splits with the columns text and label.
         tokenizer: a fast tokenizer; texts are cut to its `model_max_length`.
     """
-    backend = tokenizer.backend_tokenizer.to_str()  # a string, so that the cache knows the same tokenizer again
+    settings = {
+        "backend": tokenizer.backend_tokenizer.to_str(),  # a string, so that the cache knows the same tokenizer again
+        "max_length": tokenizer.model_max_length,
+        "truncation_side": tokenizer.truncation_side,
+        "split_special_tokens": tokenizer.split_special_tokens,  # the string has not these two
+    }
     encoded = data.with_format("arrow").map(
         _encode_batch,
         batched=True,
         remove_columns=["text", "label"],
-        fn_kwargs={"backend": backend, "max_length": tokenizer.model_max_length},
+        fn_kwargs=settings,
         desc="tokenizing",
     )
     return encoded.with_format(None)
 
 
-def _encode_batch(batch: pa.Table, backend: str, max_length: int) -> pa.Table:
-    ids = [encoding.ids for encoding in _backend(backend, max_length).encode_batch_fast(batch["text"].to_pylist())]
+def _encode_batch(batch: pa.Table, **settings: Any) -> pa.Table:
+    ids = [encoding.ids for encoding in _backend(**settings).encode_batch_fast(batch["text"].to_pylist())]
     lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
     flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum()))
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
@@ -39,8 +45,9 @@ def _encode_batch(batch: pa.Table, backend: str, max_length: int) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def _backend(backend: str, max_length: int) -> Tokenizer:
+def _backend(backend: str, max_length: int, truncation_side: str, split_special_tokens: bool) -> Tokenizer:
     tokenizer = Tokenizer.from_str(backend)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    tokenizer.enable_truncation(max_length, direction=truncation_side)
+    tokenizer.encode_special_tokens = split_special_tokens
     return tokenizer

@@ -20,7 +20,7 @@ from kr_text.statistics import holm, mean_and_deviation, paired_bootstrap
 from kr_text.training import PREDICTIONS_FILE, hyper_parameters, last_checkpoint, train
 
 SETTINGS_FILE = "settings.json"  # of each run, written before it starts
-OWN_FLAGS = {"--loss", "--seed", "--output_dir", "--resume", "--overwrite", "--resume_from_checkpoint"}
+OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ from run to run
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
 
 
@@ -68,8 +68,9 @@ def compare(
     for name, values in (("losses", losses), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} must be one or more, each once, got {', '.join(map(str, values)) or 'none'}")
-    if own := {flag.partition("=")[0] for flag in flags} & OWN_FLAGS:
-        raise ValueError(f"flags must leave {', '.join(sorted(own))} to the comparison")
+    names = {flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
+    if own := sorted(names & OWN_FLAGS):
+        raise ValueError(f"flags must be those that all runs share, got --{', --'.join(own)}; see losses and seeds")
     runs = {
         (loss, seed): [*flags, "--loss", loss, "--seed", str(seed), "--output_dir", f"{output_dir}/{loss}-seed{seed}"]
         for seed in seeds

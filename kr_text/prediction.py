@@ -6,9 +6,10 @@ import itertools
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from transformers import (
 )
 
 import kr_text.models  # noqa: F401  registers the four classifiers with the Auto classes
+from kr_text.files import listed
 from kr_text.metrics import classification_metrics
 
 T = TypeVar("T")
@@ -60,12 +62,12 @@ class Classifier:
                 f"model must be a saved classifier's folder, or an id OWNER/NAME on the Hub, got {folder!r}"
             )
         try:
-            self.tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
-            model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(folder)
+            self.tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder))
+            model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise ValueError(f"model must be a saved classifier's folder or id, got {folder!r}: {error}") from error
-        self.device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        self.model = model.to(self.device or "cpu").eval()
+        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        self.model: PreTrainedModel = model.to(device or "cpu").eval()
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
         self.batch_size = batch_size
 
@@ -84,8 +86,8 @@ class Classifier:
         collate = DataCollatorWithPadding(self.tokenizer)
         probabilities = np.empty((len(texts), len(self.names)))
         for rows in _chunks(order, self.batch_size):
-            batch = collate([{"input_ids": encoded[row]} for row in rows]).to(self.model.device)
-            logits = self.model(**batch).logits
+            batch = collate([{"input_ids": encoded[row]} for row in rows])
+            logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
             probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
         return probabilities
 
@@ -115,45 +117,63 @@ def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
         text_column: the column or key of the text; default text. Several, comma-separated, are joined with a space.
 
     Raises:
-        ValueError: a record without that column, or bytes that are not UTF-8, with file and line.
+        ValueError: a record without that column, or bytes that are not UTF-8, with file and row. Rows count from 1, a
+            header too; in files with records, blank lines not.
     """
-    if path == "-":
-        with open(sys.stdin.fileno(), encoding="utf-8", closefd=False) as lines:
-            yield from _checked("standard input", (line.rstrip("\r\n") for line in lines))
-        return
     kind = Path(path.removesuffix(".gz")).suffix
-    columns = (text_column or "text").split(",")
+    columns = [column.strip() for column in (text_column or "text").split(",")]
     with _open(path) as file:
+        lines = (line.decode("utf-8-sig") for line in file)  # one by one, so that a wrong byte is in the row it names
         if kind in (".csv", ".tsv"):
-            records = csv.DictReader(file, delimiter="\t" if kind == ".tsv" else ",", strict=True)
-            yield from _checked(path, (_text(record, columns) for record in records), first_row=2)
+            texts = _csv_texts(lines, "\t" if kind == ".tsv" else ",", columns)
+            yield from itertools.islice(_checked(path, texts), 1, None)
         elif kind in (".jsonl", ".json"):
-            yield from _checked(path, (_text(json.loads(line), columns) for line in file if line.strip()))
+            yield from _checked(path, (_text(json.loads(line), columns) for line in lines if line.strip()))
         else:
-            yield from _checked(path, (line.rstrip("\r\n") for line in file))
+            yield from _checked("standard input" if path == "-" else path, map(str.strip, lines))
 
 
-def _open(path: str) -> IO[str]:
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return open(path, encoding="utf-8", newline="")
+def _open(path: str) -> IO[bytes]:
+    if path == "-":
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    return cast(IO[bytes], gzip.open(path)) if path.endswith(".gz") else open(path, "rb")
 
 
-def _text(record: dict[str, str | None], columns: list[str]) -> str:
+def _csv_texts(lines: Iterator[str], delimiter: str, columns: list[str]) -> Iterator[str]:
+    """One for each row; that of the header, which must have the columns, is their names."""
+    csv.field_size_limit(2**31 - 1)  # of 131,072 characters by default
+    header: list[str] = []
+    for fields in filter(None, csv.reader(lines, delimiter=delimiter, strict=True)):
+        header = header or fields
+        if len(fields) != len(header):
+            raise ValueError(f"must have {len(header)} fields, as the header, got {len(fields)}")
+        yield _text(dict(zip(header, fields, strict=True)), columns)
+
+
+def _text(record: Any, columns: list[str]) -> str:
+    """The fields of the columns, trimmed, the empty ones left out: as `kr_text.data` does with the training rows."""
+    if not isinstance(record, dict):
+        raise ValueError(f"must be one JSON object, got {record!r:.40}")
     for column in columns:
         if column not in record:
-            raise ValueError(f"must have the column {column!r}, has {', '.join(map(str, record))}; give --text_column")
-    return " ".join(str(record[column]) for column in columns if record[column])
+            raise ValueError(f"must have the column {column!r}, has {listed(list(record))}; give --text_column")
+        if not isinstance(record[column], str | None):
+            raise ValueError(f"{column} must be a text, got {record[column]!r:.40}")
+    return " ".join(field for column in columns if (field := (record[column] or "").strip()))
 
 
-def _checked(where: str, texts: Iterator[str], first_row: int = 1) -> Iterator[str]:
+def _checked(where: str, texts: Iterator[str]) -> Iterator[str]:
     """The same texts; what goes wrong in reading one says where."""
-    for row in itertools.count(first_row):
+    for row in itertools.count(1):
         try:
             text = next(texts)
         except StopIteration:
             return
-        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, EOFError, ValueError) as error:
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: row {row}: must be UTF-8, got: {error}") from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{where}: row {row}: must be a whole file, got: {error}") from error
+        except (csv.Error, ValueError) as error:
             raise ValueError(f"{where}: row {row}: {error}") from error
         yield text
 

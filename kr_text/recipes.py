@@ -1,11 +1,12 @@
 """Recipes: the hyper-parameters of each model on each data set, read from recipes.yaml beside this file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 
@@ -13,13 +14,13 @@ import yaml
 class Recipe:
     """Sizes of the tokenizer, fields of the model's config, fields of `TrainingArguments`."""
 
-    tokenizer: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any]
+    config: Mapping[str, Any]
+    training: Mapping[str, Any]
 
 
 def recipe(model: str, dataset: str) -> Recipe:
-    """The recipe of a model on a data set.
+    """The recipe of a model on a data set, without bf16 where this machine has it not.
 
     Args:
         model: one of the models in recipes.yaml; any other name is a pretrained model's.
@@ -28,5 +29,16 @@ def recipe(model: str, dataset: str) -> Recipe:
     recipes = yaml.safe_load(resources.files("kr_text").joinpath("recipes.yaml").read_text(encoding="utf-8"))
     of_model = recipes.get(model, recipes["pretrained"])
     default, special = of_model["default"], of_model.get(Path(dataset).name.partition(".")[0], {})
-    sections = {name: default.get(name, {}) | special.get(name, {}) for name in ("tokenizer", "config", "training")}
-    return Recipe(**sections)
+    tokenizer, config, training = (
+        default.get(section, {}) | special.get(section, {}) for section in ("tokenizer", "config", "training")
+    )
+    if training.get("bf16"):
+        training["bf16"] = has_bf16()
+    return Recipe(tokenizer, config, training)
+
+
+def has_bf16() -> bool:
+    """Whether the hardware that would train computes in bf16; where it is emulated, it is slower than float32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return not torch.accelerator.is_available() and bool(torch.cpu._is_avx512_bf16_supported())

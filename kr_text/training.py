@@ -2,12 +2,15 @@
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, DatasetDict
+from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from scipy.special import softmax
@@ -55,7 +58,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     Raises:
         ValueError: arguments or data that do not fit; FileExistsError: the folder holds a run already.
     """
-    folder = Path(args.output_dir)
+    folder = Path(cast(str, args.output_dir))
     with args.main_process_first(desc="data"):
         checkpoint = _prepare_folder(folder, run, args)
         data = load(
@@ -104,7 +107,8 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
     sizes = recipe(run.model, run.dataset)
     tokenizer_sizes = {**sizes.tokenizer, **({"max_length": run.max_length} if run.max_length else {})}
     names = data["train"].features["label"].names
-    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    classes = dict(enumerate(names))
+    labels: dict[str, Any] = {"id2label": classes, "label2id": {name: index for index, name in classes.items()}}
     if run.model not in MODELS:
         return _pretrained(run, labels, tokenizer_sizes["max_length"])
     config_class, model_class = MODELS[run.model]
@@ -128,20 +132,27 @@ def _pretrained(
 ) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
     if run.word_vectors:
         raise ValueError(f"word_vectors must be left out with a pretrained model, {run.model}: it has its own")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(run.model)
+    with _pretrained_in(run.model):
         config = AutoConfig.from_pretrained(run.model, **labels)
-        _override(config, run.config_overrides)
+        tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(run.model))
+    _override(config, run.config_overrides)
+    with _pretrained_in(run.model):
         model = AutoModelForSequenceClassification.from_pretrained(
             run.model, config=config, ignore_mismatched_sizes=True
         )
-    except OSError as error:
-        raise ValueError(
-            f"model must be one of {', '.join(MODELS)}, or a pretrained model's folder or id, got {run.model!r}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
     tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
     return tokenizer, model
+
+
+@contextmanager
+def _pretrained_in(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"model must be one of {', '.join(MODELS)}, or a pretrained model's folder or id, got {name!r}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def _override(config: PreTrainedConfig, overrides: str | None) -> None:
@@ -195,11 +206,12 @@ def _predict(trainer: KRTrainer, rows: Dataset) -> tuple[npt.NDArray[np.float64]
     order = np.argsort(-rows.with_format("numpy")["length"][:], kind="stable")  # batches of texts of like length
     sampling, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "sequential"
     prediction = trainer.predict(rows.select(order))
+    logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
     trainer.args.train_sampling_strategy = sampling
-    probabilities = np.empty(prediction.predictions.shape)
+    probabilities = np.empty(logits.shape)
     labels = np.empty(len(rows), dtype=np.int64)
-    probabilities[order] = softmax(prediction.predictions.astype(np.float64), axis=1)
-    labels[order] = prediction.label_ids
+    probabilities[order] = softmax(logits.astype(np.float64), axis=1)
+    labels[order] = cast(npt.NDArray[np.int64], prediction.label_ids)
     return probabilities, labels
 
 

@@ -79,9 +79,9 @@ def table(results: Path) -> str:
     headings = ["model", "loss", "error, %", "NLL, nats", "ECE", "epoch kept", "time, s", "memory, MB", ""]
     return (
         f"# The four classifiers on {data['name']}\n\n"
-        f"{data['num_train_rows']:,} training rows, {data['num_validation_rows']:,} validation rows cut from the same file, "
-        f"{data['num_test_rows']:,} test rows; seed {report['seed']}, recipe defaults; {machine['num_cores']} cores, no "
-        "accelerator. Time is the whole command's, memory its peak. One seed cannot tell the losses apart.\n\n"
+        f"{data['num_train_rows']:,} training rows, {data['num_validation_rows']:,} validation rows cut from the same "
+        f"file, {data['num_test_rows']:,} test rows; seed {report['seed']}, recipe defaults; {machine['num_cores']} "
+        "cores, no accelerator. Time is the whole command's, memory its peak. One seed cannot tell the losses apart.\n\n"
         + markdown_table(headings, rows)
         + "\n\nMade by `python scripts/first_results.py data/ag_news results/ag_news`, which ran\n\n```sh\n"
         + "\n".join(commands)

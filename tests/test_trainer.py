@@ -52,16 +52,17 @@ def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def bert_config() -> BertConfig:
-    return BertConfig(
+    config = BertConfig(
         vocab_size=VOCAB_SIZE,
         hidden_size=8,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        num_labels=NUM_LABELS,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
+    config.num_labels = NUM_LABELS
+    return config
 
 
 def bert() -> BertForSequenceClassification:

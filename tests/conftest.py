@@ -1,0 +1,74 @@
+"""A small data set and a run on it, which several test files share.
+
+What takes seconds to import is imported inside, so that the tests of the loss alone start at once.
+"""
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from kr_text.reports import Report
+
+# A run of a second or two; of a flag that is given twice, the last one counts.
+SMALL = (
+    "--config_overrides num_buckets=1000 --num_train_epochs 3 --per_device_train_batch_size 16 --learning_rate 0.05 "
+    "--disable_tqdm true"
+)
+
+
+@pytest.fixture(scope="session")
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of `datasets`, for all that goes by its default."""
+    import datasets
+
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def news(tmp_path_factory: pytest.TempPathFactory, datasets_cache: Path) -> Path:
+    """A folder with 240 training and 60 test rows of six classes."""
+    from kr_text.synthetic_news import synthetic_news
+
+    folder = tmp_path_factory.mktemp("data") / "tiny_news"
+    folder.mkdir()
+    for split, rows in synthetic_news(num_train=240, num_test=60).dataset.items():
+        names = rows.features["label"].names
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows((text, names[label]) for text, label in zip(rows["text"], rows["label"], strict=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_flags(news: Path) -> list[str]:
+    return [*SMALL.split(), "--dataset", str(news)]
+
+
+@pytest.fixture(scope="session")
+def train_small(small_flags: list[str]) -> Callable[..., "Report"]:
+    """Trains as `kr-text train` does, on the folder of news: train_small(output_dir, *flags)."""
+    from kr_text.arguments import parse_training
+    from kr_text.training import train
+
+    def train_small(output_dir: Path, *flags: str) -> "Report":
+        run, args = parse_training([*small_flags, "--output_dir", str(output_dir), *flags], "kr-text train")
+        return train(run, args, command="kr-text train", started=time.time())
+
+    return train_small
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, train_small: Callable[..., "Report"]) -> Path:
+    """A run of FastText with KR-LS. Tests read it and change nothing."""
+    folder = tmp_path_factory.mktemp("runs") / "fasttext"
+    train_small(folder)
+    return folder

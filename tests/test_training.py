@@ -1,0 +1,479 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from datasets import DatasetDict
+from safetensors.numpy import load_file as load_numpy
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+import kr_text.training
+from kr_text.arguments import parse_training
+from kr_text.data import load
+from kr_text.losses import KRLoss
+from kr_text.metrics import classification_metrics, confusion_matrix
+from kr_text.models import FastTextConfig, FastTextForSequenceClassification
+from kr_text.prediction import Classifier
+from kr_text.reports import Report, report_markdown
+from kr_text.trainer import RESIDUAL_FILE, KRTrainer
+from kr_text.training import PREDICTIONS_FILE, build
+
+Train = Callable[..., Report]
+
+OVERRIDES = {
+    "fasttext": "embedding_dim=4,num_buckets=50",
+    "textrnn": "embedding_dim=8,context_size=8,hidden_size=8",
+    "charcnn": "num_filters=8,dense_size=8,num_frames=150",
+    "transformer": "hidden_size=16,num_hidden_layers=1,intermediate_size=16",
+}
+
+
+def report_of(folder: Path) -> Report:
+    return cast(Report, json.loads((folder / "report.json").read_text()))
+
+
+def predictions(folder: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    saved: dict[str, npt.NDArray[Any]] = load_numpy(folder / PREDICTIONS_FILE)
+    return saved["probabilities"], saved["labels"]
+
+
+def build_from(news: Path, *flags: str) -> tuple[PreTrainedTokenizerFast, Any]:
+    run, _ = parse_training(["--dataset", str(news), *flags], "kr-text train")
+    return build(run, load(news))
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit for bit, but for time, memory and the command."""
+    for name in ("model.safetensors", RESIDUAL_FILE, PREDICTIONS_FILE):
+        tensors, others = load_file(one / name), load_file(other / name)
+        assert tensors.keys() == others.keys()
+        assert all(torch.equal(tensors[key], others[key]) for key in tensors), name
+    reports = [cast(dict[str, Any], report_of(folder)) for folder in (one, other)]
+    for key in ("epochs", "best_epoch", "test_metrics", "confusion_matrix", "residual_labels", "hyper_parameters"):
+        assert reports[0][key] == reports[1][key], key
+
+
+# What a run leaves behind
+
+
+def test_a_run_leaves_the_model_the_tokenizer_the_residual_matrix_and_the_report(run_folder: Path) -> None:
+    assert {path.name for path in run_folder.iterdir() if path.is_file()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "residual_matrix.safetensors",
+        "test_predictions.safetensors",
+        "report.json",
+        "report.md",
+    }
+    assert [path.name.partition("-")[0] for path in run_folder.iterdir() if path.is_dir()] == ["checkpoint"]
+
+
+def test_the_saved_model_knows_its_classes_and_nothing_of_the_loss(run_folder: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(run_folder)
+    assert isinstance(model, FastTextForSequenceClassification)
+    assert model.config.id2label == dict(enumerate(report_of(run_folder)["dataset"]["class_names"]))
+    assert model.config.label2id == {name: index for index, name in model.config.id2label.items()}
+    assert "residual" not in (run_folder / "config.json").read_text()
+    assert set(load_file(run_folder / "model.safetensors")) == set(model.state_dict())
+
+
+# Least validation error after epoch 4, least validation loss after epoch 6.
+UNEVEN = ["--num_train_epochs", "6", "--lr_scheduler_type", "constant", "--seed", "1"]
+
+
+@pytest.fixture(scope="module")
+def uneven_run(tmp_path_factory: pytest.TempPathFactory, train_small: Train) -> Path:
+    folder = tmp_path_factory.mktemp("uneven")
+    train_small(folder, *UNEVEN)
+    return folder
+
+
+def best_epochs(report: Report, name: Literal["validation_error_rate", "validation_loss"]) -> list[float]:
+    values = {epoch["epoch"]: cast(float, epoch[name]) for epoch in report["epochs"]}
+    assert list(values) == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    return [epoch for epoch, value in values.items() if value == min(values.values())]
+
+
+def test_the_kept_model_is_that_of_the_epoch_with_the_least_validation_error(uneven_run: Path, news: Path) -> None:
+    report = report_of(uneven_run)
+    assert best_epochs(report, "validation_error_rate") == [report["best_epoch"]]
+    assert report["best_epoch"] < 6  # else a run that keeps its last epoch would pass
+    best = report["epochs"][int(report["best_epoch"]) - 1]
+    rows = load(news)["validation"]
+    probabilities = Classifier(str(uneven_run)).probabilities(list(rows["text"]))
+    metrics = classification_metrics(probabilities, np.asarray(rows["label"]))
+    assert metrics["error_rate"] == best["validation_error_rate"]
+    assert metrics["nll"] == pytest.approx(best["validation_loss"], rel=1e-5)
+
+
+def test_the_kept_residual_matrix_is_that_of_the_same_epoch(uneven_run: Path) -> None:
+    report = report_of(uneven_run)
+    saved = load_file(uneven_run / RESIDUAL_FILE)["residual_matrix"]
+    checkpoint = uneven_run / f"checkpoint-{14 * int(report['best_epoch'])}"  # 216 rows, 16 a batch
+    assert torch.equal(saved, load_file(checkpoint / RESIDUAL_FILE)["residual_matrix"])
+    assert saved.abs().max() > 0.1
+    criterion = KRLoss(6)
+    with torch.no_grad():
+        criterion.residual_matrix.copy_(saved)
+    assert report["residual_labels"] == criterion.residual_labels().tolist()
+
+
+def test_another_metric_can_choose_the_epoch(tmp_path: Path, train_small: Train) -> None:
+    report = train_small(tmp_path, *UNEVEN, "--metric_for_best_model", "loss")
+    assert best_epochs(report, "validation_loss") == [report["best_epoch"]]
+    assert best_epochs(report, "validation_error_rate") != [report["best_epoch"]]
+
+
+@pytest.mark.parametrize("evaluation", ["epoch", "no"])
+def test_without_a_best_model_the_last_one_is_kept(tmp_path: Path, train_small: Train, evaluation: str) -> None:
+    flags = ["--learning_rate", "2", "--load_best_model_at_end", "false", "--eval_strategy", evaluation]
+    report = train_small(tmp_path, *flags)
+    assert report["best_epoch"] == 3.0
+    assert len(report["epochs"]) == (3 if evaluation == "epoch" else 0)
+    last = load_file(tmp_path / "checkpoint-42" / "model.safetensors")
+    saved = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(saved[name], last[name]) for name in saved)
+
+
+def test_the_report_agrees_with_the_saved_predictions(run_folder: Path, news: Path) -> None:
+    report = report_of(run_folder)
+    probabilities, labels = predictions(run_folder)
+    assert report["test_metrics"] == classification_metrics(probabilities, labels)
+    assert report["confusion_matrix"] == confusion_matrix(probabilities, labels, 6).tolist()
+    assert report["dataset"] == {
+        "name": "tiny_news",
+        "class_names": load(news)["test"].features["label"].names,
+        "num_train_rows": 216,
+        "num_validation_rows": 24,
+        "num_test_rows": 60,
+    }
+    model = FastTextForSequenceClassification.from_pretrained(run_folder)
+    assert report["model"] == {"name": "fasttext", "num_parameters": sum(p.numel() for p in model.parameters())}
+    assert report["loss"]["name"] == "kr-ls"
+    assert report["loss"]["settings"]["label_smoothing"] == 0.1
+    assert report["loss"]["settings"]["residual_learning_rate"] == 0.01
+    assert report["hyper_parameters"]["learning_rate"] == 0.05
+    assert "output_dir" not in report["hyper_parameters"]
+    assert 0 < report["wall_time_seconds"]["training"] < report["wall_time_seconds"]["total"]
+    assert (run_folder / "report.md").read_text() == report_markdown(report)
+
+
+def test_the_saved_predictions_are_in_the_order_of_the_test_rows(run_folder: Path, news: Path) -> None:
+    rows = load(news)["test"]
+    probabilities, labels = predictions(run_folder)
+    assert labels.tolist() == list(rows["label"])
+    again = Classifier(str(run_folder)).probabilities(list(rows["text"]))
+    np.testing.assert_allclose(probabilities, again, atol=1e-6)
+
+
+# Seeds, and going on
+
+
+@pytest.fixture(scope="module")
+def transformer_flags() -> list[str]:
+    """Dropout, shuffled rows, a schedule and the residual matrix: all that a resumed run must restore."""
+    return ["--model", "transformer", "--config_overrides", OVERRIDES["transformer"], "--learning_rate", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def transformer_run(tmp_path_factory: pytest.TempPathFactory, train_small: Train, transformer_flags: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("transformer")
+    train_small(folder, *transformer_flags)
+    return folder
+
+
+def test_the_same_seed_gives_the_same_run(
+    tmp_path: Path, train_small: Train, transformer_flags: list[str], transformer_run: Path
+) -> None:
+    train_small(tmp_path, *transformer_flags)
+    assert_same_run(tmp_path, transformer_run)
+
+
+def test_another_seed_gives_another_run_on_the_same_rows(
+    tmp_path: Path, train_small: Train, transformer_flags: list[str], transformer_run: Path
+) -> None:
+    assert train_small(tmp_path, *transformer_flags, "--seed", "1")["seed"] == 1
+    probabilities, labels = predictions(tmp_path)
+    of_other_seed, same_labels = predictions(transformer_run)
+    assert np.abs(probabilities - of_other_seed).max() > 1e-3
+    assert labels.tolist() == same_labels.tolist()
+
+
+class StopAfterSaving(TrainerCallback):
+    def on_save(self, args: TrainingArguments, *_: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Runs a training that dies just after its first checkpoint."""
+
+    class StoppedTrainer(KRTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs, callbacks=[StopAfterSaving()])
+
+    def stop(training: Callable[[], object]) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(kr_text.training, "KRTrainer", StoppedTrainer)
+            with pytest.raises(KeyboardInterrupt):
+                training()
+
+    return stop
+
+
+def test_a_resumed_run_equals_one_that_was_not_interrupted(
+    tmp_path: Path,
+    train_small: Train,
+    transformer_flags: list[str],
+    transformer_run: Path,
+    stop: Callable[[Callable[[], object]], None],
+) -> None:
+    stop(lambda: train_small(tmp_path, *transformer_flags))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-14"]
+    (tmp_path / "checkpoint-28").mkdir()  # cut off while it was written: it has no state yet
+    train_small(tmp_path, *transformer_flags, "--resume")
+    assert_same_run(tmp_path, transformer_run)
+
+
+def test_a_folder_with_a_run_is_refused(tmp_path: Path, train_small: Train) -> None:
+    for left in ("report.json", "checkpoint-14"):
+        folder = tmp_path / left
+        (folder / left).mkdir(parents=True)
+        with pytest.raises(FileExistsError, match=r"holds a run already; give --resume to go on, --overwrite"):
+            train_small(folder)
+        assert [path.name for path in folder.iterdir()] == [left]
+
+
+def test_resuming_needs_a_checkpoint(tmp_path: Path, train_small: Train) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match="must hold a checkpoint to resume from, and holds none"):
+            train_small(folder, "--resume")
+
+
+def test_overwriting_replaces_all_of_a_run(tmp_path: Path, run_folder: Path, train_small: Train) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "notes.txt").write_text("mine")
+    train_small(folder, "--overwrite", "--loss", "ce", "--num_train_epochs", "1")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "test_predictions.safetensors",
+        "report.json",
+        "report.md",
+        "checkpoint-14",
+        "notes.txt",
+    }  # and no residual matrix: cross-entropy learns none
+    report = report_of(folder)
+    assert report["loss"] == {"name": "ce", "settings": {}}
+    assert report["residual_labels"] is None
+    assert len(report["epochs"]) == 1
+
+
+# The models
+
+
+@pytest.mark.parametrize("model", ["textrnn", "charcnn"])
+def test_each_model_trains_with_its_recipe(tmp_path: Path, train_small: Train, model: str) -> None:
+    report = train_small(tmp_path, "--model", model, "--config_overrides", OVERRIDES[model], "--num_train_epochs", "1")
+    assert report["model"]["name"] == model
+    assert report["hyper_parameters"]["bf16"]
+    texts = ["the bank raised its rates", ""]
+    assert [len(prediction.probabilities) for prediction in Classifier(str(tmp_path))(texts)] == [6, 6]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory, news: Path) -> Path:
+    """A small BERT for two classes, as a user might have it in a folder."""
+    words = sorted({word for text in load(news)["train"]["text"] for word in text.split()})
+    vocab = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    )
+    config = BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        num_labels=2,
+    )
+    folder = tmp_path_factory.mktemp("pretrained") / "bert"
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_pretrained_model_is_fine_tuned_to_another_number_of_classes(
+    tmp_path: Path, train_small: Train, bert: Path, news: Path
+) -> None:
+    flags = ["--model", str(bert), "--num_train_epochs", "1", "--learning_rate", "0.001"]
+    report = train_small(tmp_path, *flags, "--config_overrides", "hidden_dropout_prob=0.0")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert isinstance(model, BertForSequenceClassification)
+    assert model.config.num_labels == 6
+    assert model.config.hidden_dropout_prob == 0.0
+    assert list(model.config.id2label.values()) == report["dataset"]["class_names"]
+    rows = load(news)["test"]
+    probabilities, labels = predictions(tmp_path)
+    np.testing.assert_allclose(probabilities, Classifier(str(tmp_path)).probabilities(list(rows["text"])), atol=1e-5)
+    assert report["test_metrics"] == classification_metrics(probabilities, labels)
+
+
+def test_a_pretrained_model_starts_from_its_weights(bert: Path, news: Path) -> None:
+    _, model = build_from(news, "--model", str(bert))
+    before = BertForSequenceClassification.from_pretrained(bert)
+    assert torch.equal(model.bert.embeddings.word_embeddings.weight, before.bert.embeddings.word_embeddings.weight)
+
+
+@pytest.mark.parametrize(("flags", "length"), [([], 64), (["--max_length", "10"], 10), (["--max_length", "99"], 64)])
+def test_a_pretrained_tokenizer_is_never_longer_than_its_model(
+    bert: Path, news: Path, flags: list[str], length: int
+) -> None:
+    tokenizer, _ = build_from(news, "--model", str(bert), *flags)
+    assert tokenizer.model_max_length == length
+
+
+def test_a_run_of_ours_is_trained_further_on_other_classes(
+    tmp_path: Path, train_small: Train, run_folder: Path
+) -> None:
+    data = tmp_path / "two"
+    data.mkdir()
+    rows = "".join(f"the {word} of it,{word}\n" for word in ("yes", "no") * 10)
+    (data / "train.csv").write_text("text,label\n" + rows)
+    flags = ["--model", str(run_folder), "--dataset", str(data), "--config_overrides", "", "--num_train_epochs", "1"]
+    report = train_small(tmp_path / "run", *flags, "--loss", "ce")
+    assert report["dataset"]["class_names"] == ["no", "yes"]
+    assert FastTextForSequenceClassification.from_pretrained(tmp_path / "run").config.num_labels == 2
+
+
+def test_two_classes_train_with_a_warning(tmp_path: Path, train_small: Train) -> None:
+    data = tmp_path / "two"
+    data.mkdir()
+    rows = "".join(f"the {word} of it,{word}\n" for word in ("yes", "no") * 10)
+    (data / "train.csv").write_text("text,label\n" + rows)
+    (data / "test.csv").write_text("text,label\n" + rows)
+    with pytest.warns(UserWarning, match="With 2 classes"):
+        report = train_small(tmp_path / "run", "--dataset", str(data), "--learning_rate", "1")
+    assert report["test_metrics"]["error_rate"] == 0.0
+    assert report["residual_labels"] == [[0.0, 1.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, news: Path, bert: Path, missing: str) -> None:
+    folder = tmp_path / "part"
+    shutil.copytree(bert, folder)
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=f"^model must be one of {', '.join(OVERRIDES)}, or a pretrained .*/part'"):
+        build_from(news, "--model", str(folder))
+
+
+def test_weights_that_are_cut_off_are_refused(tmp_path: Path, news: Path, bert: Path) -> None:
+    folder = tmp_path / "part"
+    shutil.copytree(bert, folder)
+    (folder / "model.safetensors").write_bytes((bert / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"^model must be one of"):
+        build_from(news, "--model", str(folder))
+
+
+# Flags
+
+
+def test_the_word_table_starts_from_the_word_vectors(tmp_path: Path, news: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("bank 1 2 3 4\nunheard 5 6 7 8\n")
+    tokenizer, model = build_from(news, "--config_overrides", OVERRIDES["fasttext"], "--word_vectors", str(vectors))
+    row = tokenizer.get_vocab()["bank"]
+    assert model.embedding.weight[row].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert model.embedding.weight.abs().gt(0.25).any(dim=1).sum() == 1  # the others are within 1 / embedding_dim
+
+
+@pytest.mark.parametrize("model", ["charcnn", "bert"])
+def test_word_vectors_are_refused_where_there_is_no_table_to_fill(
+    tmp_path: Path, news: Path, bert: Path, model: str
+) -> None:
+    with pytest.raises(ValueError, match="must"):
+        build_from(news, "--model", str(bert) if model == "bert" else model, "--word_vectors", str(tmp_path / "v.txt"))
+
+
+def test_config_overrides_win_over_the_recipe(news: Path) -> None:
+    _, model = build_from(news, "--config_overrides", "embedding_dim=3,max_ngram=1")
+    config = cast(FastTextConfig, model.config)
+    assert (config.embedding_dim, config.max_ngram, config.num_buckets) == (3, 1, 500_000)
+    assert model.embedding.weight.shape == (config.vocab_size, 3)
+    assert model.config.num_labels == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("embeding_dim=3", r"fields of FastTextConfig \(.*embedding_dim.*\), got 'embeding_dim=3': key embeding_dim"),
+        ("embedding_dim", "config_overrides must be FIELD=VALUE,FIELD=VALUE"),
+        ("embedding_dim=", "config_overrides must be FIELD=VALUE,FIELD=VALUE"),
+        ("embedding_dim=wide", "config_overrides must be FIELD=VALUE,FIELD=VALUE.*'wide'"),
+        ("embedding_dim=0", "embedding_dim must be at least 1, got 0"),
+        ("to_dict=1", "config_overrides must be FIELD=VALUE"),
+        ("max_ngram=1,num_labels=3", "config_overrides must leave num_labels to the data, got 'max_ngram=1,num_lab"),
+        ("vocab_size=3", "config_overrides must leave vocab_size to the data"),
+    ],
+)
+def test_wrong_config_overrides_are_refused(news: Path, overrides: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_from(news, "--config_overrides", overrides)
+
+
+@pytest.mark.parametrize("model", ["fasttext", "charcnn"])
+def test_texts_are_cut_to_max_length(news: Path, model: str) -> None:
+    tokenizer, _ = build_from(news, "--model", model, "--max_length", "5")
+    assert tokenizer.model_max_length == 5
+    assert len(tokenizer("the bank of the people said that it is new", truncation=True)["input_ids"]) == 5
+
+
+def test_characters_are_cut_to_the_frames_of_the_model(news: Path) -> None:
+    tokenizer, model = build_from(news, "--model", "charcnn", "--config_overrides", OVERRIDES["charcnn"])
+    assert tokenizer.model_max_length == model.config.num_frames == 150
+
+
+def test_max_train_rows_and_validation_size_are_those_of_the_report(tmp_path: Path, train_small: Train) -> None:
+    flags = ["--max_train_rows", "50", "--validation_size", "30", "--num_train_epochs", "1"]
+    data = train_small(tmp_path, *flags)["dataset"]
+    assert (data["num_train_rows"], data["num_validation_rows"], data["num_test_rows"]) == (50, 30, 60)
+
+
+def test_the_tokenizer_sees_the_training_rows_alone(news: Path, run_folder: Path) -> None:
+    data = load(news)
+    seen = {word for text in data["train"]["text"] for word in text.split()}
+    vocab = set(AutoTokenizer.from_pretrained(run_folder).get_vocab()) - {"[PAD]", "[UNK]"}
+    assert vocab == seen
+    assert isinstance(data, DatasetDict)
