@@ -125,13 +125,13 @@ def comparison_markdown(result: Comparison) -> str:
 def _check_folder(argv: list[str]) -> None:
     """Refuses wrong flags, and a folder with a run, finished or cut off, that other settings made."""
     folder, settings = Path(argv[-1]), _settings(argv)
-    if (folder / SETTINGS_FILE).exists():
-        there = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        other = sorted(name for name in there.keys() | settings.keys() if there.get(name) != settings.get(name))
-        if other:
-            raise FileExistsError(f"{folder} holds a run with another {', '.join(other)}; choose another output_dir")
-    elif (folder / "report.json").exists() or any(folder.glob("checkpoint-*")):
+    if not (folder / "report.json").exists() and not any(folder.glob("checkpoint-*")):
+        return
+    if not (folder / SETTINGS_FILE).exists():
         raise FileExistsError(f"{folder} holds a run that is not of this comparison; choose another output_dir")
+    there = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    if other := sorted(name for name in there.keys() | settings.keys() if there.get(name) != settings.get(name)):
+        raise FileExistsError(f"{folder} holds a run with another {', '.join(other)}; choose another output_dir")
 
 
 def _settings(argv: list[str]) -> dict[str, Any]:

@@ -188,7 +188,6 @@ def _prepare_folder(folder: Path, run: RunArguments, args: TrainingArguments) ->
             shutil.rmtree(path)
         for name in ("report.json", "report.md", RESIDUAL_FILE, PREDICTIONS_FILE):
             (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     return None
 
 

@@ -81,7 +81,7 @@ def table(results: Path) -> str:
         f"# The four classifiers on {data['name']}\n\n"
         f"{data['num_train_rows']:,} training rows, {data['num_validation_rows']:,} validation rows cut from the same "
         f"file, {data['num_test_rows']:,} test rows; seed {report['seed']}, recipe defaults; {machine['num_cores']} "
-        "cores, no accelerator. Time is the whole command's, memory its peak. One seed cannot tell the losses apart.\n\n"
+        "cores, no accelerator. Time is the whole command's. One seed cannot tell the losses apart.\n\n"
         + markdown_table(headings, rows)
         + "\n\nMade by `python scripts/first_results.py data/ag_news results/ag_news`, which ran\n\n```sh\n"
         + "\n".join(commands)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from transformers import TrainingArguments
 
+import kr_text.arguments
 from kr_text.arguments import TRAINING_DEFAULTS, RunArguments, parse_training
 from kr_text.models import MODELS
-from kr_text.recipes import recipe
+from kr_text.recipes import Recipe, recipe
 
 
 def parse(*argv: str) -> tuple[RunArguments, TrainingArguments]:
@@ -50,12 +51,19 @@ def test_what_the_recipe_leaves_out_comes_from_our_defaults_then_from_the_traine
     assert args.adam_beta2 == TrainingArguments.adam_beta2
 
 
+def test_the_recipe_wins_over_our_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kr_text.arguments, "recipe", lambda model, dataset: Recipe({}, {}, {"save_total_limit": 3}))
+    _, args = parse()
+    assert args.save_total_limit == 3 != TRAINING_DEFAULTS["save_total_limit"]
+
+
 def test_a_flag_wins_over_the_file_over_the_recipe_over_the_default(config: Path) -> None:
     text = "learning_rate: 0.5\nnum_train_epochs: 7\neval_strategy: steps\nsave_strategy: steps"
     _, args = with_config(config, text, "--learning_rate", "0.25", "--save_steps", "500")
     assert args.learning_rate == 0.25  # file 0.5
-    assert args.num_train_epochs == 7  # recipe 5
-    assert args.per_device_train_batch_size == 256  # recipe; default 8
+    of_recipe = recipe("fasttext", "synthetic_news").training
+    assert args.num_train_epochs == 7 != of_recipe["num_train_epochs"]
+    assert args.per_device_train_batch_size == of_recipe["per_device_train_batch_size"]
     assert args.eval_strategy == "steps"  # our default: epoch
 
 

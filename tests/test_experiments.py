@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import kr_text.experiments
+import kr_text.training
 from kr_text.experiments import Comparison, compare, comparison_markdown
 from kr_text.statistics import holm, paired_bootstrap
+from kr_text.trainer import KRTrainer
 from kr_text.training import PREDICTIONS_FILE, train
 
 LOSSES, SEEDS = ["ce", "kr-ls"], [1, 2]
@@ -34,13 +36,9 @@ def comparison_folder(tmp_path_factory: pytest.TempPathFactory, flags: list[str]
 
 
 @pytest.fixture
-def copied(tmp_path: Path, comparison_folder: Path, flags: list[str]) -> Path:
-    """The same comparison, to be changed; its runs have another folder, which is no setting of theirs."""
-    folder = tmp_path / "comparison"
-    shutil.copytree(comparison_folder, folder)
-    for settings in folder.glob("*/settings.json"):
-        settings.write_text(settings.read_text().replace(str(comparison_folder), str(folder)))
-    return folder
+def copied(tmp_path: Path, comparison_folder: Path) -> Path:
+    """The same comparison, moved and to be changed."""
+    return Path(shutil.copytree(comparison_folder, tmp_path / "comparison"))
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     folders: list[str] = []
 
     def noted(run: Any, args: Any, **kwargs: Any) -> Any:
-        folders.append(Path(args.output_dir).name)
+        folders.append(Path(args.output_dir).name + (" resumed" if run.resume else ""))
         return train(run, args, **kwargs)
 
     monkeypatch.setattr(kr_text.experiments, "train", noted)
@@ -121,15 +119,13 @@ def test_the_table_has_mean_and_deviation_by_hand(comparison_folder: Path) -> No
         one, other = (100 * sum(wrong(comparison_folder, f"{loss}-seed{seed}")) / 60 for seed in SEEDS)
         assert f"{(one + other) / 2:.2f} ± {abs(one - other) / 2**0.5:.2f}" in rows[loss]
     assert "baseline" in rows["ce"]
-    assert re.search(r"[+-]\d+\.\d\d \([+-]\d+\.\d\d to [+-]\d+\.\d\d\) \| [01]\.\d{4}", rows["kr-ls"])
+    assert re.search(r"[+-]\d+\.\d\d \([+-]\d+\.\d\d to [+-]\d+\.\d\d\) +\| [01]\.\d{4}", rows["kr-ls"])
     assert "216 training rows, 60 test rows, seeds 1, 2" in table
     assert "kr-text compare --some flags" in table
 
 
-def finished_run(folder: Path, loss: str, wrong_rows: list[int], nll: float | None = 1.0) -> None:
+def finished_run(folder: Path, wrong_rows: list[int], nll: float | None = 1.0) -> None:
     """A run on ten rows of two classes, as far as a comparison reads it."""
-    from safetensors.numpy import save_file
-
     folder.mkdir(parents=True)
     probabilities = np.tile([0.75, 0.25], (10, 1))
     probabilities[wrong_rows] = [0.25, 0.75]
@@ -146,7 +142,7 @@ def test_p_values_are_corrected_for_the_number_of_losses(tmp_path: Path, monkeyp
     monkeypatch.setattr(kr_text.experiments, "_check_folder", lambda argv: None)
     wrong_rows = {"ce": [0, 1, 2, 3, 4, 5], "ls": [0, 1, 2, 3, 4], "kr": [0], "kr-ls": [6, 7, 8, 9, 0, 1]}
     for loss, rows in wrong_rows.items():
-        finished_run(tmp_path / f"{loss}-seed1", loss, rows)
+        finished_run(tmp_path / f"{loss}-seed1", rows)
     result = compare(list(wrong_rows), [1], str(tmp_path), [], command="")
     errors = {loss: [[row in rows for row in range(10)]] for loss, rows in wrong_rows.items()}
     tests = [paired_bootstrap(errors[loss], errors["ce"]) for loss in ("ls", "kr", "kr-ls")]
@@ -158,12 +154,13 @@ def test_without_ce_the_first_loss_is_the_baseline_and_an_infinite_nll_has_no_me
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kr_text.experiments, "_check_folder", lambda argv: None)
-    finished_run(tmp_path / "kr-seed1", "kr", [0, 1], nll=None)
-    finished_run(tmp_path / "ls-seed1", "ls", [0])
+    finished_run(tmp_path / "kr-seed1", [0, 1], nll=None)
+    finished_run(tmp_path / "ls-seed1", [0])
     result = compare(["kr", "ls"], [1], str(tmp_path), [], command="")
     assert result["baseline"] == "kr"
     kr, ls = result_of(tmp_path)["losses"]
-    assert (kr["metrics"]["nll"], ls["metrics"]["nll"]) == ([None], [1.0])
+    assert kr["metrics"]["nll"] == [None]
+    assert ls["metrics"]["nll"] == [1.0]
     lines = comparison_markdown(result).splitlines()
     assert "| n/a ± n/a " in next(line for line in lines if line.startswith("| kr "))
     assert "| 10.00 ± n/a | 1.0000 ± n/a " in next(line for line in lines if line.startswith("| ls "))
@@ -201,7 +198,7 @@ def test_the_same_settings_may_come_from_a_file(copied: Path, flags: list[str], 
 def test_an_interrupted_comparison_goes_on_to_the_same_table(
     tmp_path: Path, comparison_folder: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch, trained: list[str]
 ) -> None:
-    class InterruptedTrainer(kr_text.training.KRTrainer):
+    class InterruptedTrainer(KRTrainer):
         def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             super()._save_checkpoint(*args, **kwargs)
             if Path(self.args.output_dir or "").name == "ce-seed2":
@@ -213,11 +210,11 @@ def test_an_interrupted_comparison_goes_on_to_the_same_table(
             compare(LOSSES, SEEDS, str(tmp_path), flags, command="kr-text compare --some flags")
     assert [path.name for path in (tmp_path / "ce-seed2").glob("checkpoint-*")] == ["checkpoint-14"]
     assert not (tmp_path / "comparison.json").exists()
-    with pytest.raises(FileExistsError, match="ce-seed1 holds a run with another learning_rate"):
-        compare(["ce"], [2, 1], str(tmp_path), [*flags, "--learning_rate", "1"], command="")
+    with pytest.raises(FileExistsError, match="ce-seed2 holds a run with another learning_rate"):
+        compare(["ce"], [3, 2], str(tmp_path), [*flags, "--learning_rate", "1"], command="")
     assert trained == RUNS[:3]
     compare(LOSSES, SEEDS, str(tmp_path), flags, command="kr-text compare --some flags")
-    assert trained == [*RUNS[:3], *RUNS[2:]]
+    assert trained == [*RUNS[:3], "ce-seed2 resumed", "kr-ls-seed2"]
     assert result_of(tmp_path) == result_of(comparison_folder)
 
 
@@ -291,6 +288,13 @@ def test_a_folder_with_other_settings_is_refused(copied: Path, flags: list[str],
     with pytest.raises(FileExistsError, match=message):
         compare(["kr-ls"], [5, 2], str(copied), [*flags, *more], command="")
     assert trained == []  # not even seed 5, which is new
+
+
+def test_a_run_that_never_got_to_train_is_no_hindrance(tmp_path: Path, flags: list[str], trained: list[str]) -> None:
+    with pytest.raises(FileNotFoundError, match="missing must be a file or a folder that exists"):
+        compare(["ce"], [1], str(tmp_path), [*flags, "--dataset", str(tmp_path / "missing")], command="")
+    compare(["ce"], [1], str(tmp_path), flags, command="")
+    assert trained == ["ce-seed1", "ce-seed1"]
 
 
 @pytest.mark.parametrize("holds", ["report.json", "checkpoint-14"])

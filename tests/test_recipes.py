@@ -7,6 +7,7 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
+import kr_text.recipes
 from kr_text.arguments import parse_training
 from kr_text.models import MODELS
 from kr_text.recipes import recipe
@@ -64,6 +65,14 @@ def test_the_loss_changes_nothing_but_the_folder(model: str) -> None:
         _, args = parse_training(["--model", model, "--loss", loss, "--output_dir", "same"], "kr-text train")
         seen.append(args.to_dict())
     assert all(args == seen[0] for args in seen)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_is_left_out_where_the_machine_has_it_not(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(kr_text.recipes, "has_bf16", lambda: there)
+    assert RECIPES["textrnn"]["default"]["training"]["bf16"]
+    assert recipe("textrnn", "ag_news").training["bf16"] == there
+    assert "bf16" not in recipe("fasttext", "ag_news").training
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+import importlib
+import pkgutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import kr_text
+import kr_text.models
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    module.name
+    for package in (kr_text, kr_text.models)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, kr_text; dir(kr_text); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "kr_text" in modules
+    heavy = {"torch", "transformers", "datasets", "tokenizers", "numpy", "scipy", "pyarrow", "yaml", "accelerate"}
+    assert heavy & set(modules) == set()
+
+
+@pytest.mark.parametrize("name", kr_text.__all__)
+def test_every_public_name_is_that_of_its_module(name: str) -> None:
+    value = getattr(kr_text, name)
+    assert value is getattr(importlib.import_module(value.__module__), name)
+    assert value.__module__.startswith("kr_text.")
+    assert name in dir(kr_text)
+
+
+def test_public_names_can_be_imported_with_a_star() -> None:
+    names: dict[str, object] = {}
+    exec("from kr_text import *", names)
+    assert set(kr_text.__all__) <= set(names)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'kr_text' has no attribute 'KRLos'"):
+        kr_text.KRLos  # noqa: B018
+    assert not hasattr(kr_text, "torch")
+
+
+def test_the_package_has_the_files_of_both_folders() -> None:
+    files = {f"kr_text.{path.stem}" for path in (ROOT / "kr_text").glob("*.py")}
+    files |= {f"kr_text.models.{path.stem}" for path in (ROOT / "models").glob("*.py")}
+    assert {"kr_text.losses", "kr_text.models.fasttext"} <= files
+    assert {name for name in files if not name.endswith("__init__")} | {"kr_text.models"} == set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_can_be_imported(name: str) -> None:
+    assert importlib.import_module(name).__doc__
+
+
+def test_the_version_is_that_of_the_metadata() -> None:
+    assert kr_text.__version__ == metadata.version("kr-text")
+
+
+def test_the_command_is_installed() -> None:
+    (script,) = [entry for entry in metadata.entry_points(group="console_scripts") if entry.name == "kr-text"]
+    assert script.value == "kr_text.cli:main"
+    assert callable(script.load())
+
+
+def test_the_package_says_that_it_is_typed_and_carries_its_recipes() -> None:
+    names = {path.name for path in Path(kr_text.__path__[0]).iterdir()}
+    assert {"py.typed", "recipes.yaml"} <= names
