@@ -233,7 +233,7 @@ def _training_curve(report: Report) -> str:
             format_number(epoch["training_loss"], 4),
             format_number(epoch["validation_loss"], 4),
             format_number(epoch["validation_error_rate"]),
-            "best, kept" if epoch["epoch"] == report["best_epoch"] else "",
+            "kept" if epoch["epoch"] == report["best_epoch"] else "",
         ]
         for epoch in report["epochs"]
     ]

@@ -99,7 +99,7 @@ def test_many_classes_are_listed_with_their_commonest_mistake(report: Report) ->
 
 def test_training_curve_marks_the_epoch_that_was_kept(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "Training curve")
-    assert rows == [["1", "1.5000", "0.7500", "20.00"], ["2", "1.2500", "0.5000", "12.50", "best, kept"]]
+    assert rows == [["1", "1.5000", "0.7500", "20.00"], ["2", "1.2500", "0.5000", "12.50", "kept"]]
 
 
 def test_related_classes_come_most_related_first_and_never_name_the_class_itself(report: Report) -> None:
