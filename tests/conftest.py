@@ -4,6 +4,7 @@ What takes seconds to import is imported inside, so that the tests of the loss a
 """
 
 import csv
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from kr_text.reports import Report
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors of a test are too small to share; threads would only wait
 
 # A run of a second or two; of a flag that is given twice, the last one counts.
 SMALL = (
