@@ -14,6 +14,12 @@ from kr_text.models import MODELS
 from kr_text.recipes import recipe
 from kr_text.trainer import LOSSES
 
+# How the Trainer is told to batch texts of like length: transformers 5.0 and 5.1 have a flag for it.
+GROUP_BY_LENGTH: dict[str, Any] = (
+    {"train_sampling_strategy": "group_by_length"}
+    if hasattr(TrainingArguments, "train_sampling_strategy")
+    else {"group_by_length": True}
+)
 # The Trainer's defaults that do not fit a run that keeps its best epoch and reports on it.
 TRAINING_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",
@@ -24,7 +30,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "metric_for_best_model": "error_rate",
     "greater_is_better": False,
     "per_device_eval_batch_size": 256,
-    "train_sampling_strategy": "group_by_length",
+    **GROUP_BY_LENGTH,
     "use_cpu": not torch.accelerator.is_available(),  # unless told so, the Trainer refuses bf16 there
 }
 

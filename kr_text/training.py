@@ -27,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from kr_text.arguments import RunArguments
+from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
 from kr_text.data import load
 from kr_text.encoding import encode
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
@@ -203,10 +203,13 @@ def _predict(trainer: KRTrainer, rows: Dataset) -> tuple[npt.NDArray[np.float64]
     The Trainer's own order would be that of its sampler: under "group_by_length" a shuffle that depends on the seed.
     """
     order = np.argsort(-rows.with_format("numpy")["length"][:], kind="stable")  # batches of texts of like length
-    sampling, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "sequential"
+    given = {name: getattr(trainer.args, name) for name in GROUP_BY_LENGTH}
+    for name in given:
+        setattr(trainer.args, name, getattr(TrainingArguments, name))  # the default: evaluation in order
     prediction = trainer.predict(rows.select(order))
     logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
-    trainer.args.train_sampling_strategy = sampling
+    for name, value in given.items():
+        setattr(trainer.args, name, value)
     probabilities = np.empty(logits.shape)
     labels = np.empty(len(rows), dtype=np.int64)
     probabilities[order] = softmax(logits.astype(np.float64), axis=1)

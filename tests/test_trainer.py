@@ -151,11 +151,9 @@ def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Pa
 
 
 def test_first_step_is_that_of_a_plain_loop(tmp_path: Path) -> None:
-    trainer = trained(
-        tmp_path, bert(), max_steps=1, optim="sgd", max_grad_norm=0.0, train_sampling_strategy="sequential"
-    )
+    trainer = trained(tmp_path, bert(), rows(8), max_steps=1, optim="sgd", max_grad_norm=0.0)
     model, criterion = bert(), KRLoss(NUM_LABELS, label_smoothing=0.1)
-    batch = collate(rows().to_list()[:8])
+    batch = collate(rows(8).to_list())
     loss = criterion(model(batch["input_ids"]).logits, batch["labels"])
     loss.backward()
     torch.optim.SGD(model.parameters(), lr=1e-2).step()
@@ -441,10 +439,16 @@ def test_batch_without_labels_is_refused(tmp_path: Path) -> None:
 def test_class_weights_are_averaged_as_cross_entropy_averages_them(tmp_path: Path) -> None:
     class_weights = torch.tensor([1.0, 2.0, 0.5, 4.0])
     criterion = KRLoss(NUM_LABELS, alpha=0.0, class_weights=class_weights)
-    settings: dict[str, Any] = {"train_sampling_strategy": "sequential", "max_steps": 1, "optim": "sgd"}
+    settings: dict[str, Any] = {"max_steps": 1, "optim": "sgd"}
     trainer = trained(
-        tmp_path, bert(), loss=criterion, per_device_train_batch_size=2, gradient_accumulation_steps=4, **settings
+        tmp_path,
+        bert(),
+        rows(8),
+        loss=criterion,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        **settings,
     )
-    batch = collate(rows().to_list()[:8])
+    batch = collate(rows(8).to_list())
     loss = F.cross_entropy(bert()(batch["input_ids"]).logits, batch["labels"], weight=class_weights)
     assert training_logs(trainer)[0]["loss"] == pytest.approx(loss.item(), abs=1e-4)
