@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for model in MODELS:
         for loss in LOSSES:
             run(model, loss, flags.dataset, flags.runs, flags.results, flags.flags)
-    write_text(table(flags.results), flags.results / "README.md")
+            write_text(table(flags.results), flags.results / "README.md")
 
 
 def run(model: str, loss: str, dataset: str, runs: Path, results: Path, extra: Sequence[str]) -> None:
@@ -56,10 +56,12 @@ def run(model: str, loss: str, dataset: str, runs: Path, results: Path, extra: S
 
 
 def table(results: Path) -> str:
-    """A line for each run, as Markdown."""
+    """A line for each run that is finished, as Markdown."""
     rows, commands = [], []
     for model in MODELS:
         for loss in LOSSES:
+            if not (results / f"{model}-{loss}.json").exists():
+                continue
             report: Report = json.loads((results / f"{model}-{loss}.json").read_text(encoding="utf-8"))
             metrics = report["test_metrics"]
             rows.append(
