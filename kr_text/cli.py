@@ -66,6 +66,12 @@ def _train(argv: Sequence[str], started: float) -> None:
         print(f"Saved in {args.output_dir}", file=sys.stderr)
 
 
+def _hide_progress_of_loading() -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
 def _evaluate(argv: Sequence[str], started: float) -> None:
     parser = argparse.ArgumentParser("kr-text evaluate", description="Measures a saved model on labelled rows.")
     parser.add_argument("model", help="a saved model's folder")
@@ -80,6 +86,7 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
     from kr_text.prediction import Classifier, evaluate
     from kr_text.reports import metrics_table
 
+    _hide_progress_of_loading()
     data = load(flags.dataset, text_column=flags.text_column, label_column=flags.label_column)
     metrics = evaluate(Classifier(flags.model, batch_size=flags.batch_size), data[flags.split])
     print(metrics_table(metrics))
@@ -102,6 +109,7 @@ def _predict(argv: Sequence[str], started: float) -> None:
 
     from kr_text.prediction import Classifier, read_texts
 
+    _hide_progress_of_loading()
     classifier = Classifier(flags.model, batch_size=flags.batch_size)
     for label, probabilities in classifier(read_texts(flags.file, flags.text_column)):
         print(json.dumps({"label": label, "probabilities": probabilities}, ensure_ascii=False))

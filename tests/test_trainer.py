@@ -150,17 +150,24 @@ def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Pa
     torch.testing.assert_close(matrix(models[1]), matrix(models[0]), rtol=0, atol=1e-6)
 
 
-def test_first_step_is_that_of_a_plain_loop(tmp_path: Path) -> None:
-    trainer = trained(tmp_path, bert(), rows(8), max_steps=1, optim="sgd", max_grad_norm=0.0)
-    model, criterion = bert(), KRLoss(NUM_LABELS, label_smoothing=0.1)
+def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"num_train_epochs": 3, "optim": "sgd", "max_grad_norm": 0.0}
+    criterion = KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
+    trainer = trained(tmp_path, bert(), rows(8), loss=criterion, lr_scheduler_type="constant", **settings)
+    model, criterion = bert(), KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
     batch = collate(rows(8).to_list())
-    loss = criterion(model(batch["input_ids"]).logits, batch["labels"])
-    loss.backward()
-    torch.optim.SGD(model.parameters(), lr=1e-2).step()
-    torch.optim.Adam(criterion.parameters(), lr=1e-2).step()
+    of_network = torch.optim.SGD(model.parameters(), lr=1e-2)
+    of_matrix = torch.optim.Adam(criterion.parameters(), lr=1e-2)
+    for epoch in range(3):  # of one batch
+        criterion.set_epoch(epoch)
+        loss = criterion(model(batch["input_ids"]).logits, batch["labels"])
+        loss.backward()
+        for optimizer in (of_network, of_matrix):
+            optimizer.step()
+            optimizer.zero_grad()
+        assert training_logs(trainer)[epoch]["loss"] == pytest.approx(loss.item(), abs=1e-4)
     torch.testing.assert_close(weights(trainer), dict(model.state_dict()), rtol=0, atol=1e-6)
     torch.testing.assert_close(matrix(trainer), criterion.residual_matrix.detach(), rtol=0, atol=1e-6)
-    assert training_logs(trainer)[0]["loss"] == pytest.approx(loss.item(), abs=1e-4)
 
 
 def test_ce_is_plain_trainer_bit_for_bit(tmp_path: Path) -> None:
