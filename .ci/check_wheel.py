@@ -4,7 +4,11 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
+from transformers import AutoModelForSequenceClassification
+
 import kr_text
+from kr_text.models import MODELS
+from kr_text.recipes import recipe
 
 installed = Path(kr_text.__file__).parent
 checkout = Path(__file__).parent.parent
@@ -16,11 +20,6 @@ for module in sorted(modules):
     import_module(module.removesuffix(".__init__"))
 for name in kr_text.__all__:
     getattr(kr_text, name)
-
-from transformers import AutoModelForSequenceClassification  # noqa: E402  the imports above are the check
-
-from kr_text.models import MODELS  # noqa: E402
-from kr_text.recipes import recipe  # noqa: E402
 
 with tempfile.TemporaryDirectory() as folder:
     for name, (config_class, model_class) in MODELS.items():

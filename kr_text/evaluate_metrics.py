@@ -21,7 +21,7 @@ import numpy.typing as npt
 from kr_text import metrics
 
 
-class ProbabilityMetric(evaluate.Metric):  # type: ignore[misc]
+class ProbabilityMetric(evaluate.Metric):  # type: ignore[misc]  # its base has no types
     """One function of `kr_text.metrics` behind the interface of `evaluate`.
 
     Args:

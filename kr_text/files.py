@@ -25,7 +25,7 @@ _BLOCK_BYTES = 1 << 24
 
 
 @dataclass
-class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]
+class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]  # its base has no types
     """Files as (split, path, size, time of change), so that a changed file is read anew."""
 
     files: tuple[tuple[str, Path, int, int], ...] = ()
@@ -33,7 +33,7 @@ class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]
     has_header: bool = True
 
 
-class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]
+class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # its base has no types
     """Writes CSV, JSON lines and Parquet files to the cache of `datasets`, by Arrow's own readers.
 
     The CSV builder of `datasets` reads by pandas, which fills a row that is too short. Raise VERSION when the same file

@@ -568,7 +568,7 @@ def test_residual_labels_learn_the_mean_of_p_res(divergence: str, optimizer: typ
     logits, labels, _ = random_batch(num_rows=40)
     criterion = KRLoss(K, divergence=divergence).double()
     learning_rate = 8.0 if optimizer is torch.optim.SGD else 0.05
-    descent = optimizer([criterion.residual_matrix], lr=learning_rate)  # type: ignore[call-arg]
+    descent = optimizer([criterion.residual_matrix], lr=learning_rate)  # type: ignore[call-arg]  # a class of either
     for _ in range(200):
         descent.zero_grad()
         criterion(logits, labels).backward()

@@ -42,7 +42,7 @@ def test_public_names_can_be_imported_with_a_star() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'kr_text' has no attribute 'KRLos'"):
-        kr_text.KRLos  # noqa: B018
+        kr_text.KRLos  # noqa: B018  the access is the test
     assert not hasattr(kr_text, "torch")
 
 
