@@ -85,7 +85,7 @@ def table(results: Path) -> str:
         f"file, {data['num_test_rows']:,} test rows; seed {report['seed']}, recipe defaults; {machine['num_cores']} "
         "cores, no accelerator. Time is the whole command's. One seed cannot tell the losses apart.\n\n"
         + markdown_table(headings, rows)
-        + "\n\nMade by `python scripts/first_results.py data/ag_news results/ag_news`, which ran\n\n```sh\n"
+        + "\n\n`python scripts/first_results.py data/ag_news results/ag_news` runs what is missing of\n\n```sh\n"
         + "\n".join(commands)
         + "\n```\n"
     )
