@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("kr_text")
     logger.addHandler(logging.StreamHandler())
     logger.setLevel(logging.INFO)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one line from us, not one for each try of its own
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # one line from us, not one for each try of its own
     try:
         COMMANDS[parsed.command](argv[1:], started)
         sys.stdout.flush()

@@ -57,7 +57,9 @@ class Classifier:
         Raises:
             ValueError: there is no such model.
         """
-        if not Path(folder).is_dir() and not HUB_ID.fullmatch(folder):
+        path = Path(folder)
+        mistyped = path.parent != Path() and path.parent.is_dir()  # a folder beside it is here: not an id on the Hub
+        if not path.is_dir() and (mistyped or not HUB_ID.fullmatch(folder)):
             raise ValueError(
                 f"model must be a saved classifier's folder, or an id OWNER/NAME on the Hub, got {folder!r}"
             )
