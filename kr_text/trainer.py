@@ -1,9 +1,12 @@
 """KRTrainer: the Trainer of transformers with Knowledge Refinery as its loss, and nothing else changed."""
 
+import json
 import math
 import os
+import warnings
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +24,7 @@ LOSSES: dict[str, Callable[[int], KRLoss | None]] = {
     "kr-ls": lambda num_labels: KRLoss(num_labels, label_smoothing=0.1),
 }
 RESIDUAL_FILE = "residual_matrix.safetensors"
+LOSS_ENTRY = "KRLoss"  # of a checkpoint's trainer_state.json, with the settings: such a checkpoint must have the file
 
 
 def named_loss(name: str, num_labels: int) -> KRLoss | None:
@@ -44,10 +48,14 @@ class KRTrainer(Trainer):
     Beside what `Trainer` logs there are, as means since the last log, `loss_hard`, `loss_residual`, `loss_update` and
     `js_divergence` (D_JS(p_res || q_res), Fig. 4), all in nats, and `alpha`.
 
+    In front of another subclass of `Trainer` it does the same: `class Mine(KRTrainer, Theirs): ...`.
+
     Args:
         args: as for `Trainer`, positional ones too.
         loss: "ce", "ls", "kr", "kr-ls" (see `named_loss`) or a `KRLoss`.
         residual_learning_rate: of the residual matrix, where the model's schedule is at its peak.
+        steps_per_epoch: how many optimizer steps make an epoch for alpha, where the training data has no epochs, as an
+            `IterableDataset` with `max_steps`; by default alpha follows the Trainer's epochs.
         kwargs: as for `Trainer`.
 
     Raises:
@@ -55,16 +63,27 @@ class KRTrainer(Trainer):
     """
 
     def __init__(
-        self, *args: Any, loss: str | KRLoss = "kr-ls", residual_learning_rate: float = 1e-2, **kwargs: Any
+        self,
+        *args: Any,
+        loss: str | KRLoss = "kr-ls",
+        residual_learning_rate: float = 1e-2,
+        steps_per_epoch: int | None = None,
+        **kwargs: Any,
     ) -> None:
+        self.criterion: KRLoss | None = None  # so far: a model_init is called in what follows
         super().__init__(*args, **kwargs)
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
+        self.steps_per_epoch = steps_per_epoch
+        if loss != "ce":
+            _check_head(self.model)
         self.criterion = named_loss(loss, self._num_labels()) if isinstance(loss, str) else loss
         if self.criterion is None:
             return
         self._check_loss(self.criterion)
         self.criterion.to(self.args.device)
         self.residual_learning_rate = residual_learning_rate
-        self.residual_optimizer = torch.optim.Adam([self.criterion.residual_matrix], lr=residual_learning_rate)
+        self.residual_optimizer = self._make_residual_optimizer(self.criterion)
         # So the Trainer counts the labels of the accumulated batch, and leaves the loss as compute_loss gives it.
         self.model_accepts_loss_kwargs = True
         self._logged_sums = torch.zeros(4, device=self.args.device)
@@ -89,12 +108,15 @@ class KRTrainer(Trainer):
             raise ValueError(f"a batch must have 'labels', got {', '.join(inputs)}")
         labels = inputs["labels"]
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        logits = outputs["logits"]
+        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
         if model.training:
             loss = self._training_loss(self.criterion, logits, labels, num_items_in_batch)
         else:
-            loss = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten())
-        return (loss, outputs) if return_outputs else loss
+            ignored = self.criterion.ignore_index
+            loss = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=ignored)
+        if not return_outputs:
+            return loss
+        return loss, outputs if isinstance(outputs, dict) else (loss, *outputs)  # as a model that was given labels
 
     def _training_loss(
         self, criterion: KRLoss, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
@@ -113,9 +135,7 @@ class KRTrainer(Trainer):
         if criterion.alpha:
             (criterion.alpha * parts.update).backward()
             loss = loss + criterion.alpha * (parts.residual + parts.update.detach())
-        total: Tensor = (
-            loss * self.accelerator.num_processes
-        )  # the Trainer averages over processes, num_items adds them up
+        total: Tensor = loss * self.accelerator.num_processes  # over which the Trainer averages what num_items adds up
         return total
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
@@ -127,18 +147,41 @@ class KRTrainer(Trainer):
         count = torch.stack([self.criterion.count(batch["labels"].to(device)) for batch in batch_samples]).sum()
         return self.accelerator.reduce(count, "sum")
 
+    def call_model_init(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """As `Trainer.call_model_init`; with a fresh model, as each trial of a search has, S starts from zero again."""
+        if self.criterion is not None:
+            nn.init.zeros_(self.criterion.residual_matrix)
+            self.residual_optimizer = self._make_residual_optimizer(self.criterion)
+        model: nn.Module = super().call_model_init(*args, **kwargs)
+        return model
+
+    def _make_residual_optimizer(self, criterion: KRLoss) -> torch.optim.Adam:
+        return torch.optim.Adam([criterion.residual_matrix], lr=self.residual_learning_rate)
+
     def _step_residual_matrix(self, criterion: KRLoss) -> None:
         """One Adam step for S, at its own learning rate times where the model's schedule stands."""
-        assert self.optimizer is not None
-        matrix, model_group = criterion.residual_matrix, self.optimizer.param_groups[0]
-        if matrix.grad is not None and not self.accelerator.optimizer_step_was_skipped:
+        matrix = criterion.residual_matrix
+        if matrix.grad is not None:
             matrix.grad = self.accelerator.reduce(matrix.grad, "sum")
-            peak = model_group.get("initial_lr", self.args.learning_rate)
-            self.residual_optimizer.param_groups[0]["lr"] = self.residual_learning_rate * model_group["lr"] / peak
-            self.residual_optimizer.step()
+            if not self._skips_step(matrix.grad):
+                self.residual_optimizer.param_groups[0]["lr"] = self.residual_learning_rate * self._schedule()
+                self.residual_optimizer.step()
         self.residual_optimizer.zero_grad()
         self._logged_alpha += criterion.alpha
         self._logged_steps += 1
+
+    def _schedule(self) -> float:
+        """The model's learning rate as a share of its peak; 1 without one, as for Adafactor with steps of its own."""
+        assert self.optimizer is not None
+        group = self.optimizer.param_groups[0]
+        peak = group.get("initial_lr", self.args.learning_rate)
+        return float(group["lr"] / peak) if peak and not group.get("relative_step") else 1.0
+
+    def _skips_step(self, gradient: Tensor) -> bool:
+        """Whether the numbers of this step are too large for fp16. Fused optimizers keep it from accelerate."""
+        if self.accelerator.scaler is None:
+            return False
+        return self.accelerator.optimizer_step_was_skipped or not bool(gradient.isfinite().all())
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As `Trainer.log`, with the terms of the loss beside the training loss."""
@@ -153,16 +196,22 @@ class KRTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.criterion is not None and self.args.should_save:
-            matrix = self.criterion.residual_matrix
+            criterion = self.criterion
+            matrix = criterion.residual_matrix
             state = self.residual_optimizer.state[matrix]
             tensors = {"residual_matrix": matrix.detach(), **{f"adam.{name}": value for name, value in state.items()}}
             save_file({name: value.contiguous() for name, value in tensors.items()}, _residual_file(output_dir))
+            self._callback_states()[LOSS_ENTRY] = criterion.settings()
         super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.criterion is not None and checkpoint is not None:
             self._load_residual_matrix(self.criterion, checkpoint)
+
+    def _callback_states(self) -> dict[str, Any]:
+        """What a checkpoint's trainer_state.json keeps by name."""
+        return cast(dict[str, Any], self.state.stateful_callbacks)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
@@ -173,6 +222,11 @@ class KRTrainer(Trainer):
     def _load_residual_matrix(self, criterion: KRLoss, checkpoint: str) -> None:
         """Restores S and its optimizer from a checkpoint, bit for bit."""
         path = _residual_file(checkpoint)
+        if not os.path.exists(path) and LOSS_ENTRY not in self._callback_states():
+            warnings.warn(
+                f"{checkpoint} was written without KRLoss: its residual matrix starts from zero", stacklevel=2
+            )
+            return
         way_out = "resume from another checkpoint, or start anew"
         try:
             tensors = load_file(path, device=str(self.args.device))
@@ -186,6 +240,13 @@ class KRTrainer(Trainer):
             criterion.residual_matrix.copy_(matrix)
         state = {name.removeprefix("adam."): value for name, value in tensors.items()}
         self.residual_optimizer.state[criterion.residual_matrix] = state
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As `Trainer.create_model_card`, with a section on the loss and its settings."""
+        super().create_model_card(*args, **kwargs)
+        if self.criterion is not None and self.is_world_process_zero():
+            with open(Path(cast(str, self.args.output_dir)) / "README.md", "a", encoding="utf-8") as card:
+                card.write(_card_section(self.criterion, self.residual_learning_rate))
 
     def _num_labels(self) -> int:
         num_labels = getattr(getattr(self.model, "config", None), "num_labels", None)
@@ -219,18 +280,58 @@ class _ResidualCallback(TrainerCallback):
 
     def __init__(self, trainer: KRTrainer) -> None:
         self.trainer = trainer
+        self.epochs_completed = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.epochs_completed = math.floor(state.epoch or 0) - 1  # the epoch that is to begin, or to go on, is the next
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.epochs_completed += 1
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         assert self.trainer.criterion is not None
-        self.trainer.criterion.set_epoch(math.floor(state.epoch or 0))
+        steps_per_epoch = self.trainer.steps_per_epoch
+        epoch = self.epochs_completed if steps_per_epoch is None else state.global_step // steps_per_epoch
+        self.trainer.criterion.set_epoch(epoch)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         assert self.trainer.criterion is not None
         self.trainer._step_residual_matrix(self.trainer.criterion)
+
+
+def _check_head(model: nn.Module | None) -> None:
+    """Refuses heads whose labels are no classes."""
+    config = getattr(model, "config", None)
+    problem_type = getattr(config, "problem_type", None) or "single_label_classification"
+    if problem_type != "single_label_classification":
+        raise ValueError(
+            f"model.config.problem_type must be 'single_label_classification', got {problem_type!r}; pass loss='ce' to "
+            "train it as Trainer does"
+        )
+    if getattr(config, "num_labels", None) == 1:
+        raise ValueError(
+            "model.config.num_labels must be at least 2, got 1, which is regression; pass loss='ce' to train it as "
+            "Trainer does"
+        )
+
+
+def _card_section(criterion: KRLoss, residual_learning_rate: float) -> str:
+    settings = {**criterion.settings(), "residual_learning_rate": residual_learning_rate}
+    lines = [f"| {name} | {json.dumps(value)} |" for name, value in settings.items()]
+    return (
+        "\n### Training loss\n\n"
+        "`KRLoss` of kr-text: Knowledge Refinery (Ding et al.: Knowledge Refinery: Learning from Decoupled Label, AAAI "
+        "2021). The losses on evaluation rows above are plain cross-entropy.\n\n"
+        "| setting | value |\n| --- | --- |\n" + "\n".join(lines) + "\n"
+    )
 
 
 def _residual_file(checkpoint: str) -> str:

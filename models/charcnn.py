@@ -3,6 +3,7 @@
 Zhang, Zhao, LeCun: Character-level Convolutional Networks for Text Classification (NeurIPS 2015).
 """
 
+import functools
 from typing import Any, cast
 
 import torch
@@ -75,12 +76,87 @@ class CharCNNConfig(PreTrainedConfig):
         return cls(**{**SIZES[size], **kwargs})
 
 
+class CharConvolution(nn.Module):
+    """A convolution over one-hot characters, whose products are sums of rows of a table: one row a place and character.
+
+    The ids below `NUM_ZERO_IDS` are vectors of zeros.
+    """
+
+    def __init__(self, num_characters: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.weight = nn.Parameter(torch.empty(kernel_size, num_characters, out_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(batch, length) -> (batch, length - kernel_size + 1, out_channels)."""
+        first, *others = F.pad(self.weight, (0, 0, NUM_ZERO_IDS, 0))  # each (vocab_size, out_channels)
+        table = torch.stack([first + self.bias, *others])
+        windows = input_ids.unfold(1, self.kernel_size, 1)  # (batch, length - kernel_size + 1, kernel_size)
+        rows = windows + torch.arange(self.kernel_size, device=input_ids.device) * table.shape[1]
+        x = F.embedding_bag(rows.flatten(0, 1), table.flatten(0, 1), mode="sum")
+        return x.view(*windows.shape[:2], -1)
+
+
+class Convolution(nn.Module):
+    """A convolution over frames (batch, length, in_channels): one matrix product for each place of the kernel.
+
+    The frames of a batch lie one after the other, so that a product takes all of them, unmoved and at once; those that
+    straddle two rows are dropped at the end.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.weight = nn.Parameter(torch.empty(kernel_size, in_channels, out_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, length, in_channels) -> (batch, length - kernel_size + 1, out_channels)."""
+        batch_size, length, _ = x.shape
+        frames = x.flatten(0, 1)
+        num_windows = len(frames) - self.kernel_size + 1
+        y: Tensor = self.bias
+        for place, weight in enumerate(self.weight.unbind()):
+            y = torch.addmm(y, frames[place : place + num_windows], weight)
+        y = F.pad(y, (0, 0, 0, self.kernel_size - 1)).view(batch_size, length, -1)
+        return y[:, : length - self.kernel_size + 1]
+
+
+class FrameLinear(nn.Module):
+    """A dense layer over `num_frames` frames, of which the first are given and the others equal the last of these."""
+
+    def __init__(self, num_frames: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_frames, in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, at most num_frames, in_features) -> (batch, out_features)."""
+        given, num_frames = x.shape[1], self.weight.shape[0]
+        own, repeated = self.weight.split([given - 1, num_frames - given + 1])
+        weight = torch.cat([own, repeated.sum(0, keepdim=True)])  # (given, in_features, out_features)
+        return torch.addmm(self.bias, x.flatten(1), weight.flatten(0, 1))
+
+
+def repeat_last(x: Tensor, length: int) -> Tensor:
+    """(batch, at most length, ...) -> (batch, length, ...): the last frame again and again."""
+    missing = length - x.shape[1]
+    return torch.cat([x, x[:, -1:].repeat_interleave(missing, dim=1)], dim=1) if missing > 0 else x
+
+
+def max_pool(x: Tensor, pool_size: int) -> Tensor:
+    """(batch, length, width) -> (batch, length / pool_size, width)."""
+    frames = x.view(x.shape[0], -1, pool_size, x.shape[2]).unbind(2)
+    return functools.reduce(lambda a, b: torch.where(a >= b, a, b), frames)
+
+
 class CharCNNForSequenceClassification(PreTrainedModel):
     """Zhang's character-level classifier, which reads forward (the paper reads backward).
 
-    Past the end of a text every layer's output is one constant vector, so only the text is computed: the convolutions
-    run up to the first frame that sees nothing but padding, and that frame is repeated up to the full width. The logits
-    are those of all `num_frames`, at the cost of the longest text in the batch.
+    Past the end of a text every layer's output is one constant vector. A layer computes the frames up to the first of
+    these, which stands for the others, so the logits are those of all `num_frames` at the cost of the batch's longest
+    text.
     """
 
     config_class = CharCNNConfig
@@ -88,31 +164,43 @@ class CharCNNForSequenceClassification(PreTrainedModel):
 
     def __init__(self, config: CharCNNConfig) -> None:
         super().__init__(config)
-        widths = [config.vocab_size - NUM_ZERO_IDS] + [config.num_filters] * len(CONVOLUTIONS)
+        (first, _), *others = CONVOLUTIONS
+        self.characters = CharConvolution(config.vocab_size - NUM_ZERO_IDS, config.num_filters, first)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(width_in, width_out, kernel_size)
-            for width_in, width_out, (kernel_size, _) in zip(widths, widths[1:], CONVOLUTIONS, strict=False)
+            Convolution(config.num_filters, config.num_filters, kernel_size) for kernel_size, _ in others
         )
-        self.num_features = (config.num_frames - RECEPTIVE_FIELD) // STRIDE + 1
-        self.dense1 = nn.Linear(self.num_features * config.num_filters, config.dense_size)
+        num_features = (config.num_frames - RECEPTIVE_FIELD) // STRIDE + 1
+        self.dense1 = FrameLinear(num_features, config.num_filters, config.dense_size)
         self.dense2 = nn.Linear(config.dense_size, config.dense_size)
         self.classifier = nn.Linear(config.dense_size, cast(int, config.num_labels))
         self.dropout = nn.Dropout(config.dropout)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv1d | nn.Linear):
+        if isinstance(module, CharConvolution | Convolution | FrameLinear | nn.Linear):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
-            assert module.bias is not None
             nn.init.zeros_(module.bias)
 
-    def one_hot(self, input_ids: Tensor) -> Tensor:
-        """(batch, alphabet size, length): as many characters as the frames up to the first that sees only padding."""
-        first_padding = -(-input_ids.shape[1] // STRIDE)
-        length = (min(first_padding, self.num_features - 1)) * STRIDE + RECEPTIVE_FIELD
-        ids = F.pad(input_ids[:, :length], (0, max(0, length - input_ids.shape[1])))
-        vectors = torch.eye(self.config.vocab_size, device=ids.device, dtype=self.dense1.weight.dtype)[:, NUM_ZERO_IDS:]
-        return F.embedding(ids, vectors).transpose(1, 2)
+    def features(self, input_ids: Tensor) -> Tensor:
+        """The convolutions: (batch, seq_len) -> (batch, frames of the text and one more at most, num_filters)."""
+        num_frames = (
+            self.config.num_frames
+        )  # of the layer at hand; `x` holds the first of them, the others equal its last
+        x = input_ids[:, :num_frames]
+        if x.shape[1] < num_frames:
+            x = F.pad(x, (0, 1))
+        for convolution, (kernel_size, pool_size) in zip(
+            [self.characters, *self.convolutions], CONVOLUTIONS, strict=True
+        ):
+            num_frames -= kernel_size - 1
+            length = min(x.shape[1], num_frames)
+            x = convolution(repeat_last(x, length + kernel_size - 1))
+            if pool_size > 1:
+                num_frames //= pool_size
+                length = min(-(-(length - 1) // pool_size) + 1, num_frames)
+                x = max_pool(repeat_last(x, length * pool_size)[:, : length * pool_size], pool_size)
+            x = F.relu(x)
+        return x
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
@@ -128,14 +216,7 @@ class CharCNNForSequenceClassification(PreTrainedModel):
             `logits` (batch, num_labels) and `loss`.
         """
         input_ids, _ = left_align(input_ids, attention_mask, self.config.pad_token_id)
-        x = self.one_hot(input_ids)  # (batch, alphabet size, num_frames or less)
-        for convolution, (_, pool_size) in zip(self.convolutions, CONVOLUTIONS, strict=True):
-            x = F.relu(convolution(x))
-            if pool_size > 1:
-                x = F.max_pool1d(x, pool_size)
-        missing = self.num_features - x.shape[2]
-        x = torch.cat([x, x[:, :, -1:].expand(-1, -1, missing)], dim=2)  # (batch, num_filters, num_features)
-        x = self.dropout(F.relu(self.dense1(x.flatten(1))))
+        x = self.dropout(F.relu(self.dense1(self.features(input_ids))))
         x = self.dropout(F.relu(self.dense2(x)))
         logits = self.classifier(x)
         loss = None if labels is None else F.cross_entropy(logits, labels)

@@ -73,6 +73,14 @@ def reverse_rows(x: Tensor, lengths: Tensor) -> Tensor:
     return x.gather(1, order[:, :, None].expand_as(x))
 
 
+def recur(cell: nn.Module, x: Tensor) -> Tensor:
+    """(batch, seq_len, width) -> (batch, seq_len, context_size); in float32 where a CPU has no bf16 for an LSTM."""
+    if x.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with torch.autocast("cpu", enabled=False):
+            return cast(Tensor, cell(x)[0])
+    return cast(Tensor, cell(x)[0])
+
+
 class TextRNNForSequenceClassification(PreTrainedModel):
     """Lai's recurrent classifier. Two one-way recurrences on plain padded batches: no packing, the fused kernels."""
 
@@ -125,8 +133,8 @@ class TextRNNForSequenceClassification(PreTrainedModel):
         """
         input_ids, lengths = left_align(input_ids, attention_mask, self.config.pad_token_id)
         words = self.dropout(self.embedding(input_ids))  # (batch, seq_len, embedding_dim)
-        seen, _ = self.left_to_right(words)
-        ahead, _ = self.right_to_left(reverse_rows(words, lengths))
+        seen = recur(self.left_to_right, words)
+        ahead = recur(self.right_to_left, reverse_rows(words, lengths))
         # A word's left context ends with the word before it, and its right context with the one after it: shift by one.
         left = F.pad(seen[:, :-1], (0, 0, 1, 0))
         right = reverse_rows(F.pad(ahead[:, :-1], (0, 0, 1, 0)), lengths)

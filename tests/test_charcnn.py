@@ -33,11 +33,11 @@ def logits_of_all_frames(model: Any, text: list[int]) -> Tensor:
         if character >= 2:
             one_hot[0, character - 2, frame] = 1.0
     x = one_hot
-    for layer, pool_size in zip(model.convolutions, [3, 3, None, None, None, 3], strict=True):
-        x = F.conv1d(x, layer.weight, layer.bias).clamp(min=0)
+    for layer, pool_size in zip([model.characters, *model.convolutions], [3, 3, None, None, None, 3], strict=True):
+        x = F.conv1d(x, layer.weight.permute(2, 1, 0), layer.bias).clamp(min=0)
         if pool_size is not None:
             x = F.max_pool1d(x, pool_size)
-    x = model.dense1(x.reshape(1, -1)).clamp(min=0)
+    x = (torch.einsum("nfw,wfo->no", x, model.dense1.weight) + model.dense1.bias).clamp(min=0)
     logits: Tensor = model.classifier(model.dense2(x).clamp(min=0))[0]
     return logits
 
@@ -66,12 +66,22 @@ def test_characters_past_the_last_frame_are_cut_off() -> None:
 
 def test_only_the_text_is_computed() -> None:
     model = make_model()
-    widths: list[int] = []
-    model.convolutions[0].register_forward_hook(lambda module, args, output: widths.append(args[0].shape[2]))
-    for length in (1, 27, 28, 1014, 2000):
+    computed: list[int] = []
+    for layer in (model.characters, *model.convolutions):
+        layer.register_forward_hook(lambda module, args, output: computed.append(output.shape[1]))
+    lengths = {}
+    for length in (1, 240, 1013, 1014, 2000):
+        computed.clear()
         model(torch.tensor([text_of(length)], dtype=torch.long))
-    # The first frame that sees only padding starts at the next multiple of 27, and sees 123 characters.
-    assert widths == [150, 150, 177, 1014, 1014]
+        lengths[length] = list(computed)
+    # The frames that see a character, and one that sees only padding; at most those of Zhang 2015, Table 1.
+    assert lengths == {
+        1: [2, 2, 2, 2, 2, 2],
+        240: [241, 81, 28, 28, 28, 28],
+        1013: [1008, 330, 108, 106, 104, 102],
+        1014: [1008, 330, 108, 106, 104, 102],
+        2000: [1008, 330, 108, 106, 104, 102],
+    }
 
 
 @pytest.mark.parametrize(
@@ -114,9 +124,10 @@ def test_presets_have_the_sizes_of_the_paper(
         model = CharCNNForSequenceClassification(config)
     assert config.num_frames == 1014
     assert config.initializer_range == std
-    assert [layer.out_channels for layer in model.convolutions] == [num_filters] * 6
-    assert [layer.kernel_size for layer in model.convolutions] == [(7,), (7,), (3,), (3,), (3,), (3,)]
-    assert model.dense1.in_features == num_features
+    layers = [model.characters, *model.convolutions]
+    assert [layer.weight.shape[0] for layer in layers] == [7, 7, 3, 3, 3, 3]
+    assert [layer.weight.shape[2] for layer in layers] == [num_filters] * 6
+    assert model.dense1.weight.shape == (num_features // num_filters, num_filters, dense_size)
     assert model.dense2.out_features == dense_size
     assert model.num_parameters() == num_parameters
 
@@ -131,17 +142,16 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
         CharCNNConfig.preset("medium")
 
 
-def test_each_character_is_a_unit_vector_and_unknown_ones_and_blanks_are_zeros() -> None:
+def test_each_character_has_weights_of_its_own_and_unknown_ones_and_blanks_are_zeros() -> None:
     tokenizer = character_tokenizer(max_length=1014)
     model = make_model(vocab_size=len(tokenizer))
-    vectors = model.one_hot(tokenizer("aB \n\U0001f600z", return_tensors="pt")["input_ids"])[0].T
-    assert vectors.shape == (150, 69)
-    for frame, character in enumerate([0, 1, None, 68, None, 25]):  # places in the alphabet; newline is the last
-        expected = torch.zeros(69, dtype=torch.float64)
+    input_ids = tokenizer("aB \n\U0001f600z0", return_tensors="pt")["input_ids"]
+    weight, bias = model.characters.weight, model.characters.bias
+    expected = bias.clone()
+    for place, character in enumerate([0, 1, None, 68, None, 25, 26]):  # places in the alphabet; newline is the last
         if character is not None:
-            expected[character] = 1.0
-        assert torch.equal(vectors[frame], expected), frame
-    assert not vectors[6:].any()
+            expected = expected + weight[place, character]
+    torch.testing.assert_close(model.characters(input_ids), expected[None, None])
 
 
 def test_default_vocabulary_is_that_of_the_character_tokenizer() -> None:

@@ -161,9 +161,9 @@ def test_left_align_keeps_a_padding_id_that_the_mask_keeps() -> None:
     assert lengths.tolist() == [2]
 
 
-def test_labels_give_the_plain_mean_cross_entropy(model: PreTrainedModel) -> None:
+def test_labels_give_the_plain_mean_cross_entropy(exact_model: PreTrainedModel) -> None:
     labels = torch.tensor([2, 0, 1, 1])
-    output = model(**padded(TEXTS, 11, "right"), labels=labels)
+    output = exact_model(**padded(TEXTS, 11, "right"), labels=labels)
     probabilities = output.logits.softmax(dim=1)
     expected = -sum(probabilities[row, label].log() for row, label in enumerate(labels)) / 4
     torch.testing.assert_close(output.loss, expected)

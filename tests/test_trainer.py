@@ -1,4 +1,3 @@
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -6,17 +5,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
-from safetensors.torch import load_file, save_file
+from datasets import Value
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
-    BertConfig,
     BertForSequenceClassification,
-    BertForTokenClassification,
-    PreTrainedModel,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
     set_seed,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -24,102 +19,25 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from kr_text import KRLoss, KRTrainer
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
 from kr_text.schedules import Truncated
-from kr_text.trainer import RESIDUAL_FILE
-
-NUM_LABELS, VOCAB_SIZE, SEQ_LEN = 4, 50, 6
-LOGGED = ("loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha")
-
-
-def rows(num_rows: int = 32, seed: int = 0) -> Dataset:
-    """Texts whose first word tells the class, and classes that come in pairs."""
-    generator = torch.Generator().manual_seed(seed)
-    input_ids = torch.randint(2, VOCAB_SIZE, (num_rows, SEQ_LEN), generator=generator)
-    return Dataset.from_dict({"input_ids": input_ids.tolist(), "labels": (input_ids[:, 0] % NUM_LABELS).tolist()})
-
-
-def token_rows(num_rows: int = 16) -> Dataset:
-    """Rows for token classification with ever more ignored labels."""
-    generator = torch.Generator().manual_seed(0)
-    input_ids = torch.randint(2, VOCAB_SIZE, (num_rows, SEQ_LEN), generator=generator)
-    labels = input_ids % NUM_LABELS
-    for row in range(num_rows):
-        labels[row, : row % SEQ_LEN] = -100
-    return Dataset.from_dict({"input_ids": input_ids.tolist(), "labels": labels.tolist()})
-
-
-def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-    return {name: torch.tensor([row[name] for row in batch]) for name in batch[0]}
-
-
-def bert_config() -> BertConfig:
-    config = BertConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    config.num_labels = NUM_LABELS
-    return config
-
-
-def bert() -> BertForSequenceClassification:
-    set_seed(0)
-    return BertForSequenceClassification(bert_config())
-
-
-def fasttext() -> FastTextForSequenceClassification:
-    set_seed(0)
-    return FastTextForSequenceClassification(
-        FastTextConfig(vocab_size=VOCAB_SIZE, embedding_dim=8, num_buckets=100, num_labels=NUM_LABELS)
-    )
-
-
-def arguments(folder: Path, **settings: Any) -> TrainingArguments:
-    defaults: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-2,
-        "num_train_epochs": 2,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "use_cpu": True,
-        "seed": 0,
-    }
-    return TrainingArguments(output_dir=str(folder), **{**defaults, **settings})
-
-
-def trained(
-    folder: Path, model: PreTrainedModel | None = None, data: Dataset | None = None, **settings: Any
-) -> KRTrainer:
-    own = {name: settings.pop(name) for name in ("loss", "residual_learning_rate", "callbacks") if name in settings}
-    trainer = KRTrainer(
-        model=model or fasttext(),
-        args=arguments(folder, **settings),
-        train_dataset=data or rows(),
-        data_collator=collate,
-        **own,
-    )
-    trainer.train()
-    return trainer
-
-
-def matrix(trainer: KRTrainer) -> Tensor:
-    assert trainer.criterion is not None
-    return trainer.criterion.residual_matrix.detach()
-
-
-def weights(trainer: Trainer) -> dict[str, Tensor]:
-    model = trainer.model
-    assert isinstance(model, nn.Module)
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def training_logs(trainer: Trainer) -> list[dict[str, float]]:
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+from trainer_cases import (
+    LOGGED,
+    NUM_LABELS,
+    VOCAB_SIZE,
+    arguments,
+    bert,
+    bert_config,
+    collate,
+    fasttext,
+    make_trainer,
+    matrix,
+    numbers,
+    rows,
+    token_bert,
+    token_rows,
+    trained,
+    training_logs,
+    weights,
+)
 
 
 @pytest.mark.parametrize("make_model", [fasttext, bert])
@@ -142,10 +60,8 @@ def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Pa
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
     ):
-        set_seed(0)
-        model = BertForTokenClassification(bert_config())
         data = token_rows(8)  # one step: 8 rows at once, or 3 + 3 + 2
-        models.append(trained(tmp_path, model, data, num_train_epochs=1, optim="sgd", **settings))
+        models.append(trained(tmp_path, token_bert(), data, num_train_epochs=1, optim="sgd", **settings))
     torch.testing.assert_close(weights(models[1]), weights(models[0]), rtol=0, atol=1e-6)
     torch.testing.assert_close(matrix(models[1]), matrix(models[0]), rtol=0, atol=1e-6)
 
@@ -175,12 +91,7 @@ def test_ce_is_plain_trainer_bit_for_bit(tmp_path: Path) -> None:
     plain = Trainer(model=bert(), args=arguments(tmp_path), train_dataset=rows(), data_collator=collate)
     plain.train()
     torch.testing.assert_close(weights(ours), weights(plain), rtol=0, atol=0)
-    timed = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
-    without_times = [
-        [{name: value for name, value in entry.items() if name not in timed} for entry in trainer.state.log_history]
-        for trainer in (ours, plain)
-    ]
-    assert without_times[0] == without_times[1]
+    assert numbers(ours) == numbers(plain)
 
 
 def test_ls_is_label_smoothing_factor(tmp_path: Path) -> None:
@@ -254,13 +165,37 @@ def test_residual_learning_rate_follows_the_models_schedule(tmp_path: Path) -> N
 
 def test_the_loss_is_not_the_models(tmp_path: Path) -> None:
     trainer = trained(tmp_path)
-    assert isinstance(trainer.model, FastTextForSequenceClassification)
+    assert type(trainer.model) is FastTextForSequenceClassification
+    assert dict(trainer.model.named_parameters()).keys() == dict(fasttext().named_parameters()).keys()
     assert trainer.optimizer is not None
     in_optimizer = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
-    assert id(matrix(trainer)) not in in_optimizer
+    assert trainer.criterion is not None
+    assert id(trainer.criterion.residual_matrix) not in in_optimizer
     assert len(in_optimizer) == len(list(fasttext().parameters()))
     trainer.save_model(str(tmp_path / "saved"))
     assert load_file(tmp_path / "saved" / "model.safetensors").keys() == fasttext().state_dict().keys()
+
+
+@pytest.mark.parametrize("settings", [{"max_grad_norm": 1e-3}, {"weight_decay": 10.0}])
+def test_clipping_and_weight_decay_leave_the_residual_matrix_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """In the first step, where both networks still are the same, so that S gets the same gradient."""
+    plain = trained(tmp_path, bert(), max_steps=1, max_grad_norm=0.0)
+    other = trained(tmp_path, bert(), max_steps=1, **{"max_grad_norm": 0.0, **settings})
+    assert any(not torch.equal(weights(plain)[name], weights(other)[name]) for name in weights(plain))
+    torch.testing.assert_close(matrix(other), matrix(plain), rtol=0, atol=0)
+
+
+def test_the_gradient_norm_is_that_of_the_model_alone(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"label_smoothing": 0.1, "alpha": 300.0}
+    trainer = trained(tmp_path, bert(), rows(8), max_steps=1, loss=KRLoss(NUM_LABELS, **settings))
+    model, criterion, batch = bert(), KRLoss(NUM_LABELS, **settings), collate(rows(8).to_list())
+    criterion(model(batch["input_ids"]).logits, batch["labels"]).backward()
+    squares = sum(
+        float(parameter.grad.square().sum()) for parameter in model.parameters() if parameter.grad is not None
+    )
+    assert criterion.residual_matrix.grad is not None
+    assert criterion.residual_matrix.grad.square().sum() > 1e-2 * squares
+    assert training_logs(trainer)[0]["grad_norm"] == pytest.approx(math.sqrt(squares), rel=1e-5)
 
 
 def test_evaluation_is_plain_cross_entropy(tmp_path: Path) -> None:
@@ -296,115 +231,6 @@ def test_any_module_whose_output_has_logits_can_be_trained(tmp_path: Path) -> No
     assert matrix(trainer).abs().max() > 0
 
 
-class Stop(TrainerCallback):
-    """Ends the training the hard way once a checkpoint stands."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(("saved_at", "accumulation"), [(3, 1), (4, 1), (2, 2)])
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path: Path, saved_at: int, accumulation: int) -> None:
-    settings: dict[str, Any] = {
-        "save_strategy": "steps",
-        "save_steps": saved_at,
-        "gradient_accumulation_steps": accumulation,
-        "loss": KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5),
-    }
-    whole = trained(tmp_path / "whole", bert(), **settings)
-    settings["loss"] = KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "parts", bert(), callbacks=[Stop(saved_at)], **settings)
-    trainer = KRTrainer(
-        model=bert(),
-        args=arguments(
-            tmp_path / "parts",
-            save_strategy="steps",
-            save_steps=saved_at,
-            gradient_accumulation_steps=accumulation,
-        ),
-        train_dataset=rows(),
-        data_collator=collate,
-        loss=KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5),
-    )
-    trainer.train(resume_from_checkpoint=True)
-    torch.testing.assert_close(weights(trainer), weights(whole), rtol=0, atol=0)
-    torch.testing.assert_close(matrix(trainer), matrix(whole), rtol=0, atol=0)
-    resumed, straight = (each.residual_optimizer.state_dict()["state"] for each in (trainer, whole))
-    torch.testing.assert_close(resumed, straight, rtol=0, atol=0)
-    assert training_logs(trainer) == training_logs(whole)
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    trained(tmp_path, save_strategy="steps", save_steps=4)
-    return tmp_path / "checkpoint-4"
-
-
-def resume(checkpoint: Path, **settings: Any) -> KRTrainer:
-    trainer = KRTrainer(
-        model=fasttext(), args=arguments(checkpoint.parent), train_dataset=rows(), data_collator=collate, **settings
-    )
-    trainer.train(resume_from_checkpoint=str(checkpoint))
-    return trainer
-
-
-def test_checkpoint_holds_the_matrix_and_its_optimizer(checkpoint: Path) -> None:
-    saved = load_file(checkpoint / RESIDUAL_FILE)
-    assert saved["residual_matrix"].shape == (NUM_LABELS, NUM_LABELS)
-    assert saved["residual_matrix"].abs().max() > 0
-    assert saved["adam.step"] == 4
-    assert saved["adam.exp_avg_sq"].max() > 0
-
-
-def test_checkpoint_with_a_truncated_matrix_is_refused(checkpoint: Path) -> None:
-    path = checkpoint / RESIDUAL_FILE
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"residual_matrix\.safetensors must hold the residual matrix.*start anew"):
-        resume(checkpoint)
-
-
-def test_checkpoint_without_a_matrix_is_refused(checkpoint: Path) -> None:
-    (checkpoint / RESIDUAL_FILE).unlink()
-    with pytest.raises(ValueError, match=r"must hold the residual matrix.*resume from another checkpoint"):
-        resume(checkpoint)
-
-
-def test_checkpoint_of_another_number_of_classes_is_refused(checkpoint: Path) -> None:
-    saved = load_file(checkpoint / RESIDUAL_FILE)
-    save_file({**saved, "residual_matrix": torch.zeros(5, 5)}, checkpoint / RESIDUAL_FILE)
-    with pytest.raises(ValueError, match=r"must be \(4, 4\), got \(5, 5\)"):
-        resume(checkpoint)
-
-
-def test_best_model_comes_with_its_matrix(tmp_path: Path) -> None:
-    set_seed(0)
-    trainer = KRTrainer(
-        model=fasttext(),
-        args=arguments(
-            tmp_path,
-            num_train_epochs=3,
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            load_best_model_at_end=True,
-            metric_for_best_model="eval_loss",
-            greater_is_better=True,  # the first epoch, whose loss is the largest
-        ),
-        train_dataset=rows(),
-        eval_dataset=rows(),
-        data_collator=collate,
-    )
-    trainer.train()
-    best = trainer.state.best_model_checkpoint
-    assert best is not None
-    assert json.loads((Path(best) / "trainer_state.json").read_text())["epoch"] == 1
-    torch.testing.assert_close(matrix(trainer), load_file(Path(best) / RESIDUAL_FILE)["residual_matrix"])
-
-
 def test_two_classes_warn_and_train(tmp_path: Path) -> None:
     config = FastTextConfig(vocab_size=VOCAB_SIZE, num_buckets=10, num_labels=2)
     data = rows().map(lambda row: {"labels": row["labels"] % 2})
@@ -429,6 +255,35 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, settings: dict[st
 def test_label_smoothing_beside_the_loss_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"label_smoothing_factor must be 0 beside this loss, got 0\.1"):
         KRTrainer(model=fasttext(), args=arguments(tmp_path, label_smoothing_factor=0.1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_labels": 1}, r"num_labels must be at least 2, got 1, which is regression; pass loss='ce'"),
+        ({"num_labels": 4, "problem_type": "regression"}, "problem_type must be 'single_label.*, got 'regression'"),
+        ({"num_labels": 4, "problem_type": "multi_label_classification"}, "got 'multi_label_classification'"),
+    ],
+)
+def test_heads_whose_labels_are_no_classes_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    config = bert_config()
+    for name, value in settings.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=message):
+        KRTrainer(model=BertForSequenceClassification(config), args=arguments(tmp_path))
+    KRTrainer(model=BertForSequenceClassification(config), args=arguments(tmp_path), loss="ce")
+
+
+def test_labels_that_are_floats_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, fasttext(), rows().cast_column("labels", Value("float32")))
+    with pytest.raises(ValueError, match=r"labels must be whole numbers, got torch\.float32"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_steps_per_epoch_below_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="steps_per_epoch must be at least 1, got 0"):
+        make_trainer(tmp_path, steps_per_epoch=0)
 
 
 def test_data_parallel_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""Checkpoints of KRTrainer: what a run that was stopped goes on with."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Trainer
+
+from kr_text import KRLoss, KRTrainer
+from kr_text.trainer import LOSS_ENTRY, RESIDUAL_FILE
+from trainer_cases import (
+    NUM_LABELS,
+    arguments,
+    bert,
+    collate,
+    fasttext,
+    make_trainer,
+    matrix,
+    numbers,
+    rows,
+    trained,
+    weights,
+)
+
+WORKER = Path(__file__).parent / "trainer_worker.py"
+
+
+def checkpointed(**settings: Any) -> dict[str, Any]:
+    return {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, **settings}
+
+
+@pytest.mark.parametrize("killed_at", [3, 4, 5])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one(
+    tmp_path: Path, killed_at: int, accumulation: int
+) -> None:
+    """Four steps make an epoch, or two where gradients are accumulated: checkpoints lie in and between them."""
+    settings = checkpointed(gradient_accumulation_steps=accumulation)
+    command = [sys.executable, str(WORKER), str(tmp_path / "killed"), json.dumps({**settings, "kill_at_step": killed_at})]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    gamma: dict[str, Any] = {"loss": KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)}
+    whole = trained(tmp_path / "whole", bert(dropout=0.1), **gamma, **settings)
+    gamma = {"loss": KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)}
+    resumed = trained(tmp_path / "killed", bert(dropout=0.1), resume=True, **gamma, **settings)
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+    torch.testing.assert_close(matrix(resumed), matrix(whole), rtol=0, atol=0)
+    of_matrix = [trainer.residual_optimizer.state_dict()["state"] for trainer in (resumed, whole)]
+    torch.testing.assert_close(of_matrix[0], of_matrix[1], rtol=0, atol=0)
+    assert resumed.optimizer is not None
+    assert whole.optimizer is not None
+    torch.testing.assert_close(resumed.optimizer.state_dict(), whole.optimizer.state_dict(), rtol=0, atol=0)
+    assert numbers(resumed)[:-1] == numbers(whole)[:-1]  # the last line is the mean since the start of the process
+    assert [entry["alpha"] for entry in numbers(whole)[:-1]] == (
+        [1.0] * 4 + [0.5] * 2 if accumulation == 1 else [1.0] * 2 + [0.5] * 2 + [0.25] * 2
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    trained(tmp_path, save_strategy="steps", save_steps=4)
+    return tmp_path / "checkpoint-4"
+
+
+def resume(checkpoint: Path) -> KRTrainer:
+    trainer = make_trainer(checkpoint.parent)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    return trainer
+
+
+def test_checkpoint_holds_the_matrix_its_optimizer_and_the_settings(checkpoint: Path) -> None:
+    saved = load_file(checkpoint / RESIDUAL_FILE)
+    assert saved["residual_matrix"].shape == (NUM_LABELS, NUM_LABELS)
+    assert saved["residual_matrix"].abs().max() > 0
+    assert saved["adam.step"] == 4
+    assert saved["adam.exp_avg_sq"].max() > 0
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    assert state["stateful_callbacks"][LOSS_ENTRY] == KRLoss(NUM_LABELS, label_smoothing=0.1).settings()
+
+
+def test_checkpoint_with_a_truncated_matrix_is_refused(checkpoint: Path) -> None:
+    path = checkpoint / RESIDUAL_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"residual_matrix\.safetensors must hold the residual matrix.*start anew"):
+        resume(checkpoint)
+
+
+def test_checkpoint_without_its_matrix_is_refused(checkpoint: Path) -> None:
+    (checkpoint / RESIDUAL_FILE).unlink()
+    with pytest.raises(ValueError, match=r"must hold the residual matrix.*resume from another checkpoint"):
+        resume(checkpoint)
+
+
+def test_checkpoint_of_another_number_of_classes_is_refused(checkpoint: Path) -> None:
+    saved = load_file(checkpoint / RESIDUAL_FILE)
+    save_file({**saved, "residual_matrix": torch.zeros(5, 5)}, checkpoint / RESIDUAL_FILE)
+    with pytest.raises(ValueError, match=r"must be \(4, 4\), got \(5, 5\)"):
+        resume(checkpoint)
+
+
+def test_checkpoint_of_plain_trainer_is_resumed_with_a_warning_and_s_from_zero(tmp_path: Path) -> None:
+    args = arguments(tmp_path, save_strategy="steps", save_steps=4)
+    Trainer(model=fasttext(), args=args, train_dataset=rows(), data_collator=collate).train()
+    trainer = make_trainer(tmp_path)
+    with pytest.warns(UserWarning, match="checkpoint-4 was written without KRLoss.* starts from zero"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert trainer.state.global_step == 8
+    assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 4
+    assert matrix(trainer).abs().max() > 0
+
+
+def test_callback_states_can_be_restored_beside_the_matrix(checkpoint: Path) -> None:
+    trainer = make_trainer(checkpoint.parent, restore_callback_states_from_checkpoint=True)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert trainer.state.global_step == 8
+    assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 8
+
+
+def test_deleted_checkpoints_take_their_matrix_along(tmp_path: Path) -> None:
+    trained(tmp_path, save_strategy="steps", save_steps=2, save_total_limit=1)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob(RESIDUAL_FILE)] == [
+        f"checkpoint-8/{RESIDUAL_FILE}"
+    ]
+
+
+def test_best_model_comes_with_its_matrix(tmp_path: Path) -> None:
+    trainer = trained(
+        tmp_path,
+        num_train_epochs=3,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=True,  # the first epoch, whose loss is the largest
+        eval_dataset=rows(),
+    )
+    best = trainer.state.best_model_checkpoint
+    assert best is not None
+    assert json.loads((Path(best) / "trainer_state.json").read_text())["epoch"] == 1
+    torch.testing.assert_close(matrix(trainer), load_file(Path(best) / RESIDUAL_FILE)["residual_matrix"])

@@ -1,0 +1,77 @@
+"""A training in processes of its own: python trainer_worker.py FOLDER SETTINGS, the settings as JSON.
+
+Each rank leaves the residual matrix after every step in FOLDER/rank{N}.safetensors, and the first one the weights beside it.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
+
+from kr_text import KRLoss, KRTrainer
+from trainer_cases import NUM_LABELS, bert, make_trainer, matrix, rows, token_bert, token_rows
+
+
+class Record(TrainerCallback):
+    """Keeps the residual matrix of every step, and kills the process at one of them."""
+
+    def __init__(self, kill_at_step: int | None) -> None:
+        self.kill_at_step = kill_at_step
+        self.matrices: list[Tensor] = []
+        self.trainer: KRTrainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.matrices.append(matrix(self.trainer).clone())
+        if state.global_step == self.kill_at_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Sharding(KRTrainer):
+    """With FSDP, which accelerate turns on for accelerators only, on CPUs."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        state.distributed_type = DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**cast(dict[str, Any], self.args.fsdp_plugin_args))
+        self.is_fsdp_enabled = True
+
+
+def run(folder: Path, settings: dict[str, Any]) -> KRTrainer:
+    """Trains BERT on texts, or with `tokens` on tokens with unevenly ignored labels."""
+    tokens, dropout = settings.pop("tokens", False), settings.pop("dropout", 0.1)
+    record = Record(settings.pop("kill_at_step", None))
+    trainer = make_trainer(
+        folder,
+        token_bert() if tokens else bert(dropout),
+        token_rows() if tokens else rows(),
+        loss=KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5),
+        callbacks=[record],
+        trainer_class=Sharding if "fsdp" in settings else KRTrainer,
+        **settings,
+    )
+    record.trainer = trainer
+    trainer.train()
+    save_file({"matrices": torch.stack(record.matrices)}, folder / f"rank{trainer.args.process_index}.safetensors")
+    weights = {name: whole(weight) for name, weight in cast(nn.Module, trainer.model).state_dict().items()}
+    if trainer.is_world_process_zero():
+        save_file(weights, folder / "weights.safetensors")
+    return trainer
+
+
+def whole(weight: Tensor) -> Tensor:
+    """The weight, whose shards all ranks bring together."""
+    return (weight.full_tensor() if isinstance(weight, DTensor) else weight).clone()
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), json.loads(sys.argv[2]))
