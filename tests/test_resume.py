@@ -42,7 +42,12 @@ def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one(
 ) -> None:
     """Four steps make an epoch, or two where gradients are accumulated: checkpoints lie in and between them."""
     settings = checkpointed(gradient_accumulation_steps=accumulation)
-    command = [sys.executable, str(WORKER), str(tmp_path / "killed"), json.dumps({**settings, "kill_at_step": killed_at})]
+    command = [
+        sys.executable,
+        str(WORKER),
+        str(tmp_path / "killed"),
+        json.dumps({**settings, "kill_at_step": killed_at}),
+    ]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr
     gamma: dict[str, Any] = {"loss": KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)}

@@ -55,7 +55,7 @@ def test_one_batch_equals_its_micro_batches(tmp_path: Path, make_model: Any) -> 
 
 
 def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Path) -> None:
-    models = []
+    models, batches = [], ({}, {})
     for settings in (
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},

@@ -1,6 +1,6 @@
 """A training in processes of its own: python trainer_worker.py FOLDER SETTINGS, the settings as JSON.
 
-Each rank leaves the residual matrix after every step in FOLDER/rank{N}.safetensors, and the first one the weights beside it.
+Each rank leaves the residual matrix after every step in FOLDER/rank{N}.safetensors; the first one, the weights, too.
 """
 
 import json
