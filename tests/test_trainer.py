@@ -55,11 +55,12 @@ def test_one_batch_equals_its_micro_batches(tmp_path: Path, make_model: Any) -> 
 
 
 def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Path) -> None:
-    models, batches = [], ({}, {})
-    for settings in (
+    models = []
+    batches: list[dict[str, Any]] = [
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
-    ):
+    ]
+    for settings in batches:
         data = token_rows(8)  # one step: 8 rows at once, or 3 + 3 + 2
         models.append(trained(tmp_path, token_bert(), data, num_train_epochs=1, optim="sgd", **settings))
     torch.testing.assert_close(weights(models[1]), weights(models[0]), rtol=0, atol=1e-6)
