@@ -201,17 +201,13 @@ class KRTrainer(Trainer):
             state = self.residual_optimizer.state[matrix]
             tensors = {"residual_matrix": matrix.detach(), **{f"adam.{name}": value for name, value in state.items()}}
             save_file({name: value.contiguous() for name, value in tensors.items()}, _residual_file(output_dir))
-            self._callback_states()[LOSS_ENTRY] = criterion.settings()
+            cast(dict[str, Any], self.state.stateful_callbacks)[LOSS_ENTRY] = criterion.settings()
         super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.criterion is not None and checkpoint is not None:
             self._load_residual_matrix(self.criterion, checkpoint)
-
-    def _callback_states(self) -> dict[str, Any]:
-        """What a checkpoint's trainer_state.json keeps by name."""
-        return cast(dict[str, Any], self.state.stateful_callbacks)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
@@ -222,7 +218,9 @@ class KRTrainer(Trainer):
     def _load_residual_matrix(self, criterion: KRLoss, checkpoint: str) -> None:
         """Restores S and its optimizer from a checkpoint, bit for bit."""
         path = _residual_file(checkpoint)
-        if not os.path.exists(path) and LOSS_ENTRY not in self._callback_states():
+        # Read anew: transformers 5.0 has not loaded self.state by now.
+        state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+        if not os.path.exists(path) and LOSS_ENTRY not in (state.stateful_callbacks or ()):
             warnings.warn(
                 f"{checkpoint} was written without KRLoss: its residual matrix starts from zero", stacklevel=2
             )
@@ -238,8 +236,8 @@ class KRTrainer(Trainer):
             raise ValueError(f"{path}: the residual matrix must be {expected}, got {tuple(matrix.shape)}; {way_out}")
         with torch.no_grad():
             criterion.residual_matrix.copy_(matrix)
-        state = {name.removeprefix("adam."): value for name, value in tensors.items()}
-        self.residual_optimizer.state[criterion.residual_matrix] = state
+        moments = {name.removeprefix("adam."): value for name, value in tensors.items()}
+        self.residual_optimizer.state[criterion.residual_matrix] = moments
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """As `Trainer.create_model_card`, with a section on the loss and its settings."""

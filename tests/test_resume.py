@@ -127,6 +127,7 @@ def test_callback_states_can_be_restored_beside_the_matrix(checkpoint: Path) -> 
     assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 8
 
 
+@pytest.mark.filterwarnings("default:mtime may not be reliable:UserWarning")  # on some file systems, transformers 5.0
 def test_deleted_checkpoints_take_their_matrix_along(tmp_path: Path) -> None:
     trained(tmp_path, save_strategy="steps", save_steps=2, save_total_limit=1)
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob(RESIDUAL_FILE)] == [
