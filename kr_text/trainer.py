@@ -179,7 +179,7 @@ class KRTrainer(Trainer):
 
     def _skips_step(self, gradient: Tensor) -> bool:
         """Whether the numbers of this step are too large for fp16. Fused optimizers keep it from accelerate."""
-        if self.accelerator.scaler is None:
+        if self.accelerator.scaler is None and self.accelerator.mixed_precision != "fp16":  # DeepSpeed scales by itself
             return False
         return self.accelerator.optimizer_step_was_skipped or not bool(gradient.isfinite().all())
 

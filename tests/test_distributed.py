@@ -18,16 +18,25 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 FSDP = {"transformer_layer_cls_to_wrap": ["BertLayer"]}  # else the embeddings are wrapped twice
+DEEPSPEED = {
+    "zero_optimization": {"stage": 2},
+    "zero_allow_untested_optimizer": True,  # SGD
+    "zero_force_ds_cpu_optimizer": False,  # nor Adam of its own
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+}
 
 
-def launch(launcher: list[str], script: str, *arguments: str | Path) -> str:
+def launch(launcher: list[str], script: str, *arguments: str | Path, **environment: str) -> str:
     result = subprocess.run(
         [*launcher, str(TESTS / script), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"},  # without it a bare Accelerator() waits for no other CPU
+        env={**os.environ, **environment},
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -39,13 +48,17 @@ def launch(launcher: list[str], script: str, *arguments: str | Path) -> str:
         {"max_steps": 5},
         {"tokens": True, "max_steps": 4, "gradient_accumulation_steps": 2},
         {"max_steps": 5, "fsdp": True, "fsdp_config": FSDP},
+        pytest.param(
+            {"tokens": True, "max_steps": 4, "gradient_accumulation_steps": 2, "deepspeed": DEEPSPEED},
+            marks=pytest.mark.deepspeed,
+        ),
     ],
-    ids=["texts", "tokens", "fsdp"],
+    ids=["texts", "tokens", "fsdp", "deepspeed"],
 )
 def test_two_processes_equal_one(tmp_path: Path, settings: dict[str, Any]) -> None:
     """At the same global batch; the tokens have unevenly ignored labels, and the last batch of an epoch is ragged."""
     settings = {"optim": "sgd", "dropout": 0.0, **settings}
-    whole = {name: value for name, value in settings.items() if not name.startswith("fsdp")}
+    whole = {name: value for name, value in settings.items() if not name.startswith(("fsdp", "deepspeed"))}
     one = run(tmp_path / "one", {**whole, "per_device_train_batch_size": 4})
     launch(TORCHRUN, "trainer_worker.py", tmp_path / "two", json.dumps({**settings, "per_device_train_batch_size": 2}))
     ranks = [load_file(tmp_path / "two" / f"rank{rank}.safetensors")["matrices"] for rank in (0, 1)]
@@ -60,8 +73,9 @@ def test_two_processes_equal_one(tmp_path: Path, settings: dict[str, Any]) -> No
 
 
 def test_accelerate_loop_of_two_processes_equals_one(tmp_path: Path) -> None:
-    launch([sys.executable], "accelerate_loop.py", tmp_path / "one", "8")
-    launch(TORCHRUN, "accelerate_loop.py", tmp_path / "two", "4")
+    cpu = {"ACCELERATE_USE_CPU": "true"}  # without it a bare Accelerator() waits for no other CPU
+    launch([sys.executable], "accelerate_loop.py", tmp_path / "one", "8", **cpu)
+    launch(TORCHRUN, "accelerate_loop.py", tmp_path / "two", "4", **cpu)
     one = load_file(tmp_path / "one" / "rank0.safetensors")
     ranks = [load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1)]
     assert one["residual_matrix"].abs().max() > 1e-3

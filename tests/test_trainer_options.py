@@ -142,6 +142,18 @@ def test_infinite_logits_in_fp16_leave_the_residual_matrix_where_it_is(tmp_path:
     assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 2
 
 
+def test_infinite_logits_leave_the_residual_matrix_where_it_is_where_deepspeed_scales(tmp_path: Path) -> None:
+    class OfDeepSpeed(KRTrainer):
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            self.accelerator.state._mixed_precision = "fp16"  # and no scaler
+
+    trainer = trained(
+        tmp_path, InfiniteAtFirst(bert_config()), trainer_class=OfDeepSpeed, max_steps=1, remove_unused_columns=False
+    )
+    assert not matrix(trainer).any()
+
+
 @pytest.mark.filterwarnings("default:.*gradient_checkpointing.* is deprecated:FutureWarning")  # for another name
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
     runs = [

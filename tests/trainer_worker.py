@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -46,9 +47,21 @@ class Sharding(KRTrainer):
         self.is_fsdp_enabled = True
 
 
+def start_deepspeed() -> dict[str, Any]:
+    """The processes of DeepSpeed on CPUs: accelerate counts them on accelerators only. Returns the argument for it."""
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    state = PartialState()
+    state.backend = "gloo"
+    state.num_processes = torch.distributed.get_world_size()
+    state.process_index = state.local_process_index = torch.distributed.get_rank()
+    return {"use_configured_state": True}
+
+
 def run(folder: Path, settings: dict[str, Any]) -> KRTrainer:
     """Trains BERT on texts, or with `tokens` on tokens with unevenly ignored labels."""
     tokens, dropout = settings.pop("tokens", False), settings.pop("dropout", 0.1)
+    if "deepspeed" in settings:
+        settings |= {"use_cpu": False, "accelerator_config": start_deepspeed()}
     record = Record(settings.pop("kill_at_step", None))
     trainer = make_trainer(
         folder,
