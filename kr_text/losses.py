@@ -4,14 +4,13 @@ Ding et al.: Knowledge Refinery: Learning from Decoupled Label (AAAI 2021). Equa
 docs/paper.md says how its slips are read. PyTorch is the only import.
 """
 
-import math
 import warnings
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kr_text.closed_form import Label, Terms, dot, kr_terms, with_gradient
 from kr_text.schedules import Exponential, Schedule
 
 DIVERGENCES = ("label_first", "as_printed")
@@ -19,12 +18,13 @@ SMOOTHINGS = ("uniform", "wrong_classes")
 
 
 class KRLossParts(NamedTuple):
-    """The terms of the loss, scalars in nats; `total` is what is minimised."""
+    """The terms of the loss, scalars in nats; `total` is what is minimised, and `js_divergence` is Fig. 4's."""
 
     hard: Tensor
     residual: Tensor
     update: Tensor
     total: Tensor
+    js_divergence: Tensor
 
 
 class KRLoss(nn.Module):
@@ -123,48 +123,53 @@ class KRLoss(nn.Module):
             ValueError: shapes or labels that do not fit. On an accelerator a label out of range is left to the device's
                 own assertion, since looking at it would stall the queue.
         """
-        return self.parts(logits, labels, num_items).total
+        logits, labels, terms, num_items = self._terms(logits, labels, num_items)
+        if not self.alpha:  # 0 * inf would be nan
+            return with_gradient(terms.hard, num_items, logits=logits, slope=terms.hard_slope)
+        with torch.no_grad():
+            gap = terms.gap()
+            residual_and_update = dot(gap, terms.log_ratio)  # KL(p || q) + KL(q || p)
+            total = torch.add(terms.hard, residual_and_update, alpha=self.alpha)  # Eqs. 9, 13
+            slope, pull = (terms.p_to_q_slope(), -terms.q_to_p_slope()) if self._as_printed else (gap, gap)
+            slope = torch.add(terms.hard_slope, slope, alpha=self.alpha)
+        return with_gradient(
+            total,
+            num_items,
+            logits=logits,
+            slope=slope,
+            residual_matrix=self.residual_matrix,
+            pull=pull,
+            labels=labels,
+            alpha=self.alpha,
+        )
 
     def parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> KRLossParts:
-        """The terms of the loss, one by one; arguments as for `forward`."""
-        logits, labels = self._flatten(logits, labels)
-        weights = self._weights(labels, logits.dtype)
-        if num_items is None:
-            num_items = weights.sum()
-        log_p, log_q = self._log_residuals(logits, labels)
-        if self.divergence == "label_first":
-            update = kl_divergence(log_p.detach(), log_q)
-            residual = kl_divergence(log_q.detach(), log_p)
-        else:
-            update = kl_divergence(log_q, log_p.detach())  # Eq. 6
-            residual = kl_divergence(log_p, log_q.detach())  # Eq. 7
-
-        hard = self._hard_sum(logits, labels) / num_items
-        residual = (weights * residual).sum() / num_items
-        update = (weights * update).sum() / num_items
-        total = hard + self.alpha * (residual + update) if self.alpha else hard  # Eqs. 9, 13; 0 * inf would be nan
-        return KRLossParts(hard, residual, update, total)
+        """The terms of the loss, one by one, and D_JS(p_res || q_res); arguments as for `forward`."""
+        logits, labels, terms, num_items = self._terms(logits, labels, num_items)
+        with torch.no_grad():
+            if self._as_printed:
+                update, pull = terms.q_to_p(), -terms.q_to_p_slope()  # Eq. 6
+                residual, slope = terms.p_to_q(), terms.p_to_q_slope()  # Eq. 7
+            else:
+                update, residual = terms.p_to_q(), terms.q_to_p()
+                pull = slope = terms.gap()
+            js_divergence = terms.js_divergence() / num_items
+        hard = with_gradient(terms.hard, num_items, logits=logits, slope=terms.hard_slope)
+        residual = with_gradient(residual, num_items, logits=logits, slope=slope)
+        update = with_gradient(update, num_items, residual_matrix=self.residual_matrix, pull=pull, labels=labels)
+        total = hard + self.alpha * (residual + update) if self.alpha else hard
+        return KRLossParts(hard, residual, update, total, js_divergence)
 
     def count(self, labels: Tensor) -> Tensor:
         """What the sum over `labels` is divided by: how many count, or with `class_weights` their weights; a scalar."""
-        return self._weights(labels.long(), torch.float32).sum()
+        labels = labels.long()
+        keep = (labels != self.ignore_index).float()
+        return keep.sum() if self.class_weights is None else (self.class_weights[labels * keep.long()] * keep).sum()
 
     def residual_labels(self) -> Tensor:
         """(K, K): row k is q_res of class k, Eq. 5: softmax over the wrong classes, and 0 for class k itself."""
         own_class = torch.eye(self.num_labels, dtype=torch.bool, device=self.residual_matrix.device)
         return self.residual_matrix.detach().masked_fill(own_class, -torch.inf).softmax(dim=1)
-
-    @torch.no_grad()
-    def js_divergence(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> Tensor:
-        """D_JS(p_res || q_res) in nats, the mean over the rows, a scalar: Fig. 4; arguments as for `forward`."""
-        logits, labels = self._flatten(logits, labels)
-        weights = self._weights(labels, logits.dtype)
-        if num_items is None:
-            num_items = weights.sum()
-        log_p, log_q = self._log_residuals(logits, labels)
-        log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
-        divergence = (kl_divergence(log_p, log_mean) + kl_divergence(log_q, log_mean)) / 2
-        return (weights * divergence).sum() / num_items
 
     def settings(self) -> dict[str, object]:
         """The settings by name, in values that JSON can hold; the schedule of alpha as text."""
@@ -183,8 +188,27 @@ class KRLoss(nn.Module):
         """The settings, for `print`."""
         return ", ".join(f"{name}={value}" for name, value in self.settings().items())
 
-    def _flatten(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One row a label: logits (N, K), in float32 or wider and 0 where the label is ignored, and labels (N,)."""
+    @property
+    def _as_printed(self) -> bool:
+        return self.divergence == "as_printed"
+
+    def _terms(
+        self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
+    ) -> tuple[Tensor, Tensor, Terms, Tensor | int]:
+        """The logits (N, K), the labels (N,), the terms summed over the rows, and what the sums are divided by."""
+        logits, labels, keep = self._flatten(logits, labels)
+        weights = self._weights(labels, keep)
+        if num_items is None:
+            num_items = len(labels) if weights is None else weights.sum()
+        with torch.no_grad():
+            terms = kr_terms(logits, self.residual_matrix, labels, self._label(keep, weights), weights)
+        return logits, labels, terms, num_items
+
+    def _flatten(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One row a label: logits (N, K), labels (N,), 0 where ignored, and `keep` (N, 1), 0 where ignored and else 1.
+
+        `keep` is None where all rows are known to count, which is seen on a CPU only: elsewhere it would stall.
+        """
         if logits.shape[-1:] != (self.num_labels,):
             raise ValueError(
                 f"logits must have num_labels = {self.num_labels} columns, got shape {tuple(logits.shape)}"
@@ -193,44 +217,37 @@ class KRLoss(nn.Module):
             raise ValueError(f"labels must have shape {tuple(logits.shape[:-1])}, got {tuple(labels.shape)}")
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
-        labels = labels.reshape(-1).long()
-        ignored = labels == self.ignore_index
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            wrong = labels[~ignored & ((labels < 0) | (labels >= self.num_labels))]
+        logits, labels = logits.reshape(-1, self.num_labels), labels.reshape(-1).long()
+        ignore = self.ignore_index
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and len(labels):
+            low, high = (bound.item() for bound in labels.aminmax())
+            if low >= 0 and high < self.num_labels and not low <= ignore <= high:
+                return logits, labels, None
+            wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= self.num_labels))]
             if len(wrong):
-                rule = f"labels must be in 0..{self.num_labels - 1}, or {self.ignore_index} to be ignored"
+                rule = f"labels must be in 0..{self.num_labels - 1}, or {ignore} to be ignored"
                 raise ValueError(f"{rule}, got {wrong[0].item()}")
-        logits = logits.reshape(-1, self.num_labels).to(torch.promote_types(logits.dtype, torch.float32))
-        return logits.masked_fill(ignored[:, None], 0.0), labels
+        ignored = labels == ignore
+        keep = (~ignored).to(torch.promote_types(logits.dtype, torch.float32))[:, None]
+        return logits.masked_fill(ignored[:, None], 0.0), labels.masked_fill(ignored, 0), keep
 
-    def _weights(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
-        """In the shape of `labels`: what each row counts, 0 where its label is ignored."""
-        ignored = labels == self.ignore_index
+    def _weights(self, labels: Tensor, keep: Tensor | None) -> Tensor | None:
+        """(N, 1): what each row counts; None where that is 1 for each."""
         if self.class_weights is None:
-            return (~ignored).to(dtype)
-        return self.class_weights.to(dtype)[labels.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+            return keep
+        weights = self.class_weights[labels, None]
+        return weights if keep is None else weights.to(keep.dtype) * keep
 
-    def _log_residuals(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p_res (Eq. 4) and log q_res (Eq. 5), (N, K - 1) each: the label's own column is left out."""
-        labels = labels.masked_fill(labels == self.ignore_index, 0)
-        wrong_classes = torch.arange(self.num_labels - 1, device=labels.device).expand(len(labels), -1)
-        wrong_classes = wrong_classes + (wrong_classes >= labels[:, None])  # (N, K - 1)
-        log_p = logits.gather(1, wrong_classes).log_softmax(dim=1)
-        rows_of_s = self.residual_matrix.to(logits.dtype)[labels]
-        log_q = rows_of_s.gather(1, wrong_classes).log_softmax(dim=1)
-        return log_p, log_q
-
-    def _hard_sum(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The cross-entropy with the hard or smooth label, summed over the rows that count."""
-        spread = self.label_smoothing  # over all K classes
+    def _label(self, keep: Tensor | None, weights: Tensor | None) -> Label:
+        """The hard or smooth label (Eq. 12); class weights come in as in `F.cross_entropy`."""
+        eps = self.label_smoothing
         if self.smoothing == "wrong_classes":
-            spread = spread * self.num_labels / (self.num_labels - 1)  # leaves eps / (K - 1) for each wrong class
-        weight = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        return F.cross_entropy(
-            logits, labels, weight, ignore_index=self.ignore_index, label_smoothing=spread, reduction="sum"
-        )
-
-
-def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """D_KL(p || q) = sum_i p_i log(p_i / q_i), in nats, along the last dimension, from the logarithms of both."""
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+            eps = eps * self.num_labels / (self.num_labels - 1)  # spread over all K, it leaves eps / (K - 1) for each
+        spread = eps / self.num_labels
+        if weights is None:
+            return Label(None, eps - spread, spread)
+        kept = 1.0 if keep is None else keep
+        all_classes = self.num_labels if self.class_weights is None else self.class_weights.sum()
+        wrong = spread * (all_classes * kept - weights)
+        each = spread * kept * (1.0 if self.class_weights is None else self.class_weights)
+        return Label((1 - eps + spread) * weights + wrong, wrong, each)

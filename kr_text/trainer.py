@@ -129,8 +129,7 @@ class KRTrainer(Trainer):
         if num_items is None:
             num_items = self._get_num_items_in_batch([{"labels": labels}], labels.device)
         parts = criterion.parts(logits, labels, num_items)
-        js_divergence = criterion.js_divergence(logits, labels, num_items)
-        self._logged_sums += torch.stack([parts.hard, parts.residual, parts.update, js_divergence]).detach()
+        self._logged_sums += torch.stack([parts.hard, parts.residual, parts.update, parts.js_divergence]).detach()
         loss = parts.hard
         if criterion.alpha:
             (criterion.alpha * parts.update).backward()
