@@ -4,12 +4,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset, DatasetDict
+import torch
+from datasets import DatasetDict
 from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
@@ -18,7 +20,6 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    DataCollatorWithPadding,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -26,12 +27,15 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.training_args import OptimizerNames
 
 from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
+from kr_text.batches import Batches, whole_batch
 from kr_text.data import load
 from kr_text.encoding import encode
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
-from kr_text.models import MODELS, CharCNNConfig
+from kr_text.models import MODELS, CharCNNConfig, FastTextForSequenceClassification
+from kr_text.optimizers import RowwiseAdagrad
 from kr_text.recipes import recipe
 from kr_text.reports import Epoch, Report, environment, peak_memory_mb, write_report
 from kr_text.tokenization import character_tokenizer, word_tokenizer
@@ -71,20 +75,27 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         set_seed(args.seed)
         tokenizer, model = build(run, data)
         encoded = encode(data, tokenizer)
-    trainer = KRTrainer(
+    batches = partial(
+        Batches,
+        pad_token_id=cast(int, tokenizer.pad_token_id),
+        flat=isinstance(model, FastTextForSequenceClassification),
+    )
+    trainer = ClassifierTrainer(
         model=model,
         args=args,
-        train_dataset=encoded["train"],
-        eval_dataset=encoded["validation"],
-        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=batches(encoded["train"]),
+        eval_dataset=batches(encoded["validation"]),
+        data_collator=whole_batch,
         processing_class=tokenizer,
         compute_metrics=compute_metrics,
+        optimizers=(_optimizer(model, args), None),
         loss=run.loss,
         residual_learning_rate=run.residual_learning_rate,
     )
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
     began = time.time()
-    probabilities, labels = _predict(trainer, encoded["test"])
+    order = np.argsort(-encoded["test"].with_format("numpy")["length"][:], kind="stable")  # like lengths together
+    probabilities, labels = _predict(trainer, batches(encoded["test"].select(order)), order)
     evaluation_time = time.time() - began
     report = _report(run, args, trainer, data, probabilities, labels, command)
     report["wall_time_seconds"] = {
@@ -100,6 +111,13 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         save_numpy({"probabilities": probabilities, "labels": labels}, folder / PREDICTIONS_FILE)
         write_report(report, folder)
     return report
+
+
+class ClassifierTrainer(KRTrainer):
+    """A KRTrainer that takes the norm of gradients for clipping only: torch has none for those of a sparse table."""
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        return grad_norm
 
 
 def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
@@ -135,6 +153,8 @@ def _pretrained(
     with _pretrained_in(run.model):
         config = AutoConfig.from_pretrained(run.model, **labels)
         tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(run.model))
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"model must have a tokenizer with a padding token, and that of {run.model} has none")
     _override(config, run.config_overrides)
     with _pretrained_in(run.model):
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -197,16 +217,25 @@ def last_checkpoint(folder: Path) -> str | None:
     return max(whole, key=lambda path: int(path.rpartition("-")[2]), default=None)
 
 
-def _predict(trainer: KRTrainer, rows: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Class probabilities (N, K) and labels (N,) in the order of the rows.
+def _optimizer(model: PreTrainedModel, args: TrainingArguments) -> torch.optim.Optimizer | None:
+    """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else."""
+    if not isinstance(model, FastTextForSequenceClassification) or args.optim != OptimizerNames.ADAGRAD:
+        return None
+    model.embedding.sparse = True
+    return RowwiseAdagrad(model.parameters(), lr=args.learning_rate)
+
+
+def _predict(
+    trainer: KRTrainer, rows: Batches, order: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Class probabilities (N, K) and labels (N,) for `rows`, put back from `order` into that of the data set.
 
     The Trainer's own order would be that of its sampler: under "group_by_length" a shuffle that depends on the seed.
     """
-    order = np.argsort(-rows.with_format("numpy")["length"][:], kind="stable")  # batches of texts of like length
     given = {name: getattr(trainer.args, name) for name in GROUP_BY_LENGTH}
     for name in given:
         setattr(trainer.args, name, getattr(TrainingArguments, name))  # the default: evaluation in order
-    prediction = trainer.predict(rows.select(order))
+    prediction = trainer.predict(cast(Any, rows))
     logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
     for name, value in given.items():
         setattr(trainer.args, name, value)

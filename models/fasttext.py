@@ -49,24 +49,30 @@ class FastTextConfig(PreTrainedConfig):
         self.pad_token_id = pad_token_id
 
 
-def ngram_ids(input_ids: Tensor, config: FastTextConfig) -> Tensor:
-    """Word ids with the row numbers of their n-grams appended.
+def ngram_ids(words: Tensor, offsets: Tensor, config: FastTextConfig) -> Tensor:
+    """The row numbers of words and of the n-grams that begin with each.
 
     Args:
-        input_ids: (batch, seq_len), padded on the right with `config.pad_token_id`.
+        words: (number of words,), the texts one after the other, each with any padding behind it.
+        offsets: (batch,), where each text begins.
         config: says which n-grams, and over how many buckets they are hashed.
 
     Returns:
-        (batch, up to max_ngram * seq_len): words, then bigrams, and so on; `pad_token_id` wherever an n-gram would
-        reach into the padding.
+        (number of words, max_ngram): the word, its bigram, and so on; `pad_token_id` where an n-gram would reach into
+        another text or into padding.
     """
-    columns, hashed = [input_ids], input_ids
-    for n in range(2, config.max_ngram + 1):
-        last_word = input_ids[:, n - 1 :]
-        hashed = hashed[:, :-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
-        rows = config.vocab_size + hashed.remainder(config.num_buckets)
-        columns.append(rows.masked_fill(last_word == config.pad_token_id, config.pad_token_id))
-    return torch.cat(columns, dim=1)
+    num_words = len(words)
+    rows = words.new_full((num_words, config.max_ngram), config.pad_token_id)
+    rows[:, 0] = words
+    begins = torch.zeros(num_words + 1, dtype=torch.bool, device=words.device).index_fill_(0, offsets, True)[:num_words]
+    hashed, ended = words, torch.zeros_like(begins)
+    for n in range(2, min(config.max_ngram, num_words) + 1):
+        last_word = words[n - 1 :]
+        hashed = hashed[:-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
+        ended = ended[:-1] | begins[n - 1 :] | (last_word == config.pad_token_id)
+        ngrams = config.vocab_size + hashed.remainder(config.num_buckets)
+        rows[: len(ngrams), n - 1] = ngrams.masked_fill_(ended, config.pad_token_id)
+    return rows
 
 
 class FastTextForSequenceClassification(PreTrainedModel):
@@ -95,22 +101,47 @@ class FastTextForSequenceClassification(PreTrainedModel):
         return self.embedding
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        offsets: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Classifies texts; an empty text gets the bias of the linear layer.
 
         Args:
-            input_ids: (batch, seq_len).
+            input_ids: (batch, seq_len), or with `offsets` (number of words,), the texts one after the other.
             attention_mask: (batch, seq_len), 1 keep, 0 pad.
             labels: (batch,), in 0..num_labels - 1; if given, `loss` is their mean cross-entropy.
+            offsets: (batch,), where each text begins, as for `torch.nn.EmbeddingBag`.
 
         Returns:
             `logits` (batch, num_labels) and `loss`.
         """
-        input_ids, _ = left_align(input_ids, attention_mask, self.config.pad_token_id)
-        ids = ngram_ids(input_ids, self.config)
-        # embedding_bag leaves padding out of the mean; the mean of no words is 0.
-        mean = F.embedding_bag(ids, self.embedding.weight, mode="mean", padding_idx=self.config.pad_token_id)
-        logits = self.classifier(mean)
+        if offsets is None:
+            input_ids, _ = left_align(input_ids, attention_mask, self.config.pad_token_id)
+            batch_size, seq_len = input_ids.shape
+            offsets = torch.arange(batch_size, device=input_ids.device) * seq_len
+            input_ids = input_ids.flatten()
+        logits = self.classifier(self.mean_embedding(input_ids, offsets))
         loss = None if labels is None else F.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def mean_embedding(self, words: Tensor, offsets: Tensor) -> Tensor:
+        """(batch, embedding_dim): the means over the words and n-grams of each text, 0 for an empty one.
+
+        `F.embedding_bag` leaves out padding too, and takes means, but its fast kernel does neither.
+        """
+        rows = ngram_ids(words, offsets, self.config)
+        keep = rows != self.config.pad_token_id
+        ends = F.pad(keep.sum(1).cumsum(0), (1, 0))  # (number of words + 1,): kept rows before each word
+        begins = ends[offsets]  # (batch,)
+        counts = torch.diff(begins, append=ends[-1:])
+        if rows.device.type == "cpu":
+            rows, weights = rows[keep], None
+        else:  # there, to count what is kept would wait for the queue
+            rows, begins = rows.flatten(), offsets * self.config.max_ngram
+            weights = keep.flatten().to(self.embedding.weight.dtype)
+        table, sparse = self.embedding.weight, self.embedding.sparse
+        total = F.embedding_bag(rows, table, begins, mode="sum", sparse=sparse, per_sample_weights=weights)
+        return total / counts.clamp(min=1)[:, None]

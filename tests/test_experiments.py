@@ -13,8 +13,7 @@ import kr_text.experiments
 import kr_text.training
 from kr_text.experiments import Comparison, compare, comparison_markdown
 from kr_text.statistics import holm, paired_bootstrap
-from kr_text.trainer import KRTrainer
-from kr_text.training import PREDICTIONS_FILE, train
+from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, train
 
 LOSSES, SEEDS = ["ce", "kr-ls"], [1, 2]
 RUNS = ["ce-seed1", "kr-ls-seed1", "ce-seed2", "kr-ls-seed2"]  # in the order in which they are trained
@@ -198,14 +197,14 @@ def test_the_same_settings_may_come_from_a_file(copied: Path, flags: list[str], 
 def test_an_interrupted_comparison_goes_on_to_the_same_table(
     tmp_path: Path, comparison_folder: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch, trained: list[str]
 ) -> None:
-    class InterruptedTrainer(KRTrainer):
+    class InterruptedTrainer(ClassifierTrainer):
         def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             super()._save_checkpoint(*args, **kwargs)
             if Path(self.args.output_dir or "").name == "ce-seed2":
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(kr_text.training, "KRTrainer", InterruptedTrainer)
+        patch.setattr(kr_text.training, "ClassifierTrainer", InterruptedTrainer)
         with pytest.raises(KeyboardInterrupt):
             compare(LOSSES, SEEDS, str(tmp_path), flags, command="kr-text compare --some flags")
     assert [path.name for path in (tmp_path / "ce-seed2").glob("checkpoint-*")] == ["checkpoint-14"]

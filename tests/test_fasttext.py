@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -29,11 +30,24 @@ def ngram_ids_by_loops(words: list[int], config: FastTextConfig) -> list[int]:
     return rows
 
 
+def rows_of_texts(texts: list[list[int]], config: FastTextConfig) -> list[list[int]]:
+    """The rows of each text, in order of their numbers, without padding."""
+    words = torch.tensor([word for text in texts for word in text], dtype=torch.long)
+    begins = [sum(map(len, texts[:text])) for text in range(len(texts) + 1)]
+    ids = ngram_ids(words, torch.tensor(begins[:-1]), config).tolist()
+    rows = [[row for word in ids[begin:end] for row in word] for begin, end in pairwise(begins)]
+    return [sorted(row for row in text if row != config.pad_token_id) for text in rows]
+
+
 def test_worked_example_of_ngram_ids() -> None:
     config = FastTextConfig(vocab_size=10, num_buckets=100, max_ngram=3)
     # Modulo 100 the multiplier 116,049,371 is 71. Bigrams: 3 * 71 + 5 = 218 and 5 * 71 + 4 = 359, so the buckets 18 and
     # 59; the trigram: 218 * 71 + 4 = 15,482, bucket 82. The buckets begin at row 10.
-    assert ngram_ids(torch.tensor([[3, 5, 4]]), config).tolist() == [[3, 5, 4, 28, 69, 92]]
+    assert ngram_ids(torch.tensor([3, 5, 4]), torch.tensor([0]), config).tolist() == [
+        [3, 28, 92],
+        [5, 69, 0],
+        [4, 0, 0],
+    ]
 
 
 def test_worked_example_of_the_mean() -> None:
@@ -57,16 +71,16 @@ def test_worked_example_of_the_mean() -> None:
 )
 def test_ngram_ids_are_those_of_plain_loops(words: list[int], max_ngram: int, num_buckets: int) -> None:
     config = FastTextConfig(vocab_size=30_000, max_ngram=max_ngram, num_buckets=num_buckets)
-    assert ngram_ids(torch.tensor([words], dtype=torch.long), config)[0].tolist() == ngram_ids_by_loops(words, config)
+    assert rows_of_texts([words], config) == [sorted(ngram_ids_by_loops(words, config))]
 
 
 @pytest.mark.parametrize("pad_token_id", [0, 7])
 def test_ngrams_never_cross_into_the_padding(pad_token_id: int) -> None:
     config = FastTextConfig(vocab_size=30, max_ngram=4, num_buckets=1000, pad_token_id=pad_token_id)
     texts = [[3, 5, 4, 9, 2, 3], [6, 8, 9], [5, 1], [2], []]
-    rows = [text + [pad_token_id] * (6 - len(text)) for text in texts]
-    for ids, text in zip(ngram_ids(torch.tensor(rows), config).tolist(), texts, strict=True):
-        assert [row for row in ids if row != pad_token_id] == ngram_ids_by_loops(text, config)
+    expected = [sorted(ngram_ids_by_loops(text, config)) for text in texts]
+    assert rows_of_texts(texts, config) == expected
+    assert rows_of_texts([text + [pad_token_id] * (6 - len(text)) for text in texts], config) == expected
 
 
 @pytest.mark.parametrize("max_ngram", [1, 2, 3])
@@ -111,3 +125,30 @@ def test_it_starts_as_fasttext_does_with_a_classifier_of_zeros() -> None:
     assert not model.classifier.bias.any()
     assert 0.099 < model.embedding.weight.abs().max() <= 0.1
     assert model.embedding.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("max_ngram", [1, 2, 3])
+def test_flat_texts_have_the_logits_and_gradients_of_padded_ones(max_ngram: int) -> None:
+    texts = [[3, 5, 4, 9, 2, 3], [], [6, 8, 9], [5, 1], [2], []]
+    rows = torch.tensor([text + [0] * (6 - len(text)) for text in texts])
+    words = torch.tensor([word for text in texts for word in text])
+    offsets = torch.tensor([sum(map(len, texts[:text])) for text in range(len(texts))])
+    padded, flat = (make_model(vocab_size=30, max_ngram=max_ngram, num_buckets=50, embedding_dim=4) for _ in range(2))
+    flat.embedding.sparse = True
+    logits = padded(rows).logits, flat(words, offsets=offsets).logits
+    torch.testing.assert_close(*logits)
+    for each in logits:
+        each.square().sum().backward()
+    gradient = flat.embedding.weight.grad
+    assert gradient.is_sparse
+    torch.testing.assert_close(gradient.to_dense(), padded.embedding.weight.grad)
+    torch.testing.assert_close(flat.classifier.weight.grad, padded.classifier.weight.grad)
+
+
+def test_weights_leave_padding_out_where_counting_it_would_wait() -> None:
+    """The branch for accelerators, on the meta device: shapes without a look at the numbers."""
+    model = make_model(vocab_size=30, num_buckets=50, embedding_dim=4).to("meta")
+    logits = model(
+        torch.zeros(7, dtype=torch.long, device="meta"), offsets=torch.zeros(3, dtype=torch.long, device="meta")
+    )
+    assert logits.logits.shape == (3, 3)

@@ -1,0 +1,60 @@
+"""Whole batches cut out of Arrow columns, so that no row of them becomes Python objects on the way to the model."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+
+class Batches(torch.utils.data.Dataset[dict[str, Any]]):
+    """Encoded rows for a `DataLoader`, which gets whole batches from it.
+
+    A batch has `labels` (batch,) and `input_ids`: (batch, seq_len), padded on the right, beside `attention_mask`; or
+    `flat`, that is, one text after the other, (number of tokens,), beside `offsets` (batch,), where each begins.
+
+    Args:
+        rows: with the columns input_ids and labels.
+        pad_token_id: what fills the rows of a batch.
+        flat: no padding, for models that take `offsets`.
+    """
+
+    def __init__(self, rows: Dataset, pad_token_id: int, *, flat: bool = False) -> None:
+        table = rows.with_format("arrow")[:]
+        ids = table["input_ids"].combine_chunks()
+        self.offsets = ids.offsets.to_numpy().astype(np.int64)  # (rows + 1,)
+        self.ids = ids.values.to_numpy()
+        self.labels = table["labels"].to_numpy()
+        self.pad_token_id, self.flat = pad_token_id, flat
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """One row, as its lengths are asked for."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
+        return {"input_ids": self.ids[self.offsets[row] : self.offsets[row + 1]], "labels": self.labels[row]}
+
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Tensor]]:
+        """One batch, in a list since the Trainer looks for the model's arguments in each element of one."""
+        begins, lengths = self.offsets[rows], np.diff(self.offsets)[rows]
+        ends = lengths.cumsum()
+        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(ends[-1])
+        flat = self.ids[places].astype(np.int64)
+        batch = {"labels": self.labels[rows]}  # first: the Trainer takes its length for the number of rows
+        if self.flat:
+            batch |= {"input_ids": flat, "offsets": ends - lengths}
+        else:
+            mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+            padded = np.full(mask.shape, self.pad_token_id)
+            padded[mask] = flat
+            batch |= {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
+        return [{name: torch.from_numpy(column) for name, column in batch.items()}]
+
+
+def whole_batch(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The collator for `Batches`: there is nothing left to collate."""
+    (batch,) = batches
+    return batch
