@@ -506,7 +506,7 @@ def test_a_class_of_test_that_train_lacks_is_an_error(zhang: Path, cache_dir: st
         load(zhang, cache_dir=cache_dir)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")], ids=["no bytes", "empty lines", "gzip"])
 def test_an_empty_file_is_an_error(zhang: Path, cache_dir: str, content: bytes) -> None:
     (zhang / "train.csv").unlink()
     (zhang / ("train.csv.gz" if content[:1] == b"\x1f" else "train.csv")).write_bytes(content)

@@ -220,7 +220,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, name: str, content: str | bytes, m
         list(read_texts(path))
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"one\n" * 100)[:-10]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"one\n" * 100)[:-10]], ids=["not gzip", "cut off"])
 def test_a_file_that_is_not_all_gzip_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(content)
