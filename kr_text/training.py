@@ -88,7 +88,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         data_collator=whole_batch,
         processing_class=tokenizer,
         compute_metrics=compute_metrics,
-        optimizers=(_optimizer(model, args), None),
+        optimizers=(make_optimizer(model, args), None),
         loss=run.loss,
         residual_learning_rate=run.residual_learning_rate,
     )
@@ -217,7 +217,7 @@ def last_checkpoint(folder: Path) -> str | None:
     return max(whole, key=lambda path: int(path.rpartition("-")[2]), default=None)
 
 
-def _optimizer(model: PreTrainedModel, args: TrainingArguments) -> torch.optim.Optimizer | None:
+def make_optimizer(model: PreTrainedModel, args: TrainingArguments) -> torch.optim.Optimizer | None:
     """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else."""
     if not isinstance(model, FastTextForSequenceClassification) or args.optim != OptimizerNames.ADAGRAD:
         return None
