@@ -1,49 +1,55 @@
 """Whole batches cut out of Arrow columns, so that no row of them becomes Python objects on the way to the model."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
-from datasets import Dataset
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from kr_text.models import FastTextForSequenceClassification
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     """Encoded rows for a `DataLoader`, which gets whole batches from it.
 
-    A batch has `labels` (batch,) and `input_ids`: (batch, seq_len), padded on the right, beside `attention_mask`; or
-    `flat`, that is, one text after the other, (number of tokens,), beside `offsets` (batch,), where each begins.
+    A batch has `labels` (batch,), if the rows have them, and `input_ids`: (batch, seq_len), padded on the right, beside
+    `attention_mask`; or `flat`, one text after the other, (number of tokens,), beside `offsets` (batch,), where each
+    begins.
 
     Args:
-        rows: with the columns input_ids and labels.
+        rows: with the column input_ids, and labels or not.
         pad_token_id: what fills the rows of a batch.
         flat: no padding, for models that take `offsets`.
     """
 
-    def __init__(self, rows: Dataset, pad_token_id: int, *, flat: bool = False) -> None:
-        table = rows.with_format("arrow")[:]
-        ids = table["input_ids"].combine_chunks()
+    def __init__(self, rows: pa.Table, pad_token_id: int, *, flat: bool = False) -> None:
+        ids = rows["input_ids"].combine_chunks()
         self.offsets = ids.offsets.to_numpy().astype(np.int64)  # (rows + 1,)
         self.ids = ids.values.to_numpy()
-        self.labels = table["labels"].to_numpy()
+        self.labels = rows["labels"].to_numpy() if "labels" in rows.column_names else None
         self.pad_token_id, self.flat = pad_token_id, flat
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One row, as its lengths are asked for."""
         if not 0 <= row < len(self):
             raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
-        return {"input_ids": self.ids[self.offsets[row] : self.offsets[row + 1]], "labels": self.labels[row]}
+        return {"input_ids": self.ids[self.offsets[row] : self.offsets[row + 1]]}
 
-    def __getitems__(self, rows: list[int]) -> list[dict[str, Tensor]]:
+    def __getitems__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Tensor]]:
         """One batch, in a list since the Trainer looks for the model's arguments in each element of one."""
         begins, lengths = self.offsets[rows], np.diff(self.offsets)[rows]
         ends = lengths.cumsum()
         places = np.repeat(begins - (ends - lengths), lengths) + np.arange(ends[-1])
         flat = self.ids[places].astype(np.int64)
-        batch = {"labels": self.labels[rows]}  # first: the Trainer takes its length for the number of rows
+        # The labels come first: the Trainer takes the length of what does for the number of rows.
+        batch = {} if self.labels is None else {"labels": self.labels[rows]}
         if self.flat:
             batch |= {"input_ids": flat, "offsets": ends - lengths}
         else:
@@ -52,6 +58,12 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
             padded[mask] = flat
             batch |= {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
         return [{name: torch.from_numpy(column) for name, column in batch.items()}]
+
+
+def batches_for(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: pa.Table) -> Batches:
+    """Batches as the model likes them best: flat ones for FastText."""
+    flat = isinstance(model, FastTextForSequenceClassification)
+    return Batches(rows, cast(int, tokenizer.pad_token_id), flat=flat)
 
 
 def whole_batch(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

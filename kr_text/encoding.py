@@ -18,30 +18,40 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
         data: splits with the columns text and label.
         tokenizer: a fast tokenizer; texts are cut to its `model_max_length`.
     """
-    settings = {
-        "backend": tokenizer.backend_tokenizer.to_str(),  # a string, so that the cache knows the same tokenizer again
-        "max_length": tokenizer.model_max_length,
-        "truncation_side": tokenizer.truncation_side,
-        "split_special_tokens": tokenizer.split_special_tokens,  # the string has not these two
-    }
     encoded = data.with_format("arrow").map(
         _encode_batch,
         batched=True,
         remove_columns=["text", "label"],
-        fn_kwargs=settings,
+        fn_kwargs=_settings(tokenizer),
         desc="tokenizing",
     )
     return encoded.with_format(None)
 
 
+def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> pa.Table:
+    """The columns input_ids and length (in tokens) of texts, as `encode` makes them."""
+    return _encode(texts, **_settings(tokenizer))
+
+
+def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "backend": tokenizer.backend_tokenizer.to_str(),  # a string, so that the cache knows the same tokenizer again
+        "max_length": tokenizer.model_max_length,
+        "truncation_side": tokenizer.truncation_side,
+        "split_special_tokens": tokenizer.split_special_tokens,  # the string has not these two
+    }
+
+
 def _encode_batch(batch: pa.Table, **settings: Any) -> pa.Table:
-    ids = [encoding.ids for encoding in _backend(**settings).encode_batch_fast(batch["text"].to_pylist())]
+    return _encode(batch["text"].to_pylist(), **settings).append_column("labels", batch["label"])
+
+
+def _encode(texts: list[str], **settings: Any) -> pa.Table:
+    ids = [encoding.ids for encoding in _backend(**settings).encode_batch_fast(texts)]
     lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
     flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum()))
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
-    return pa.table(
-        {"input_ids": pa.ListArray.from_arrays(offsets, flat), "labels": batch["label"], "length": lengths},
-    )
+    return pa.table({"input_ids": pa.ListArray.from_arrays(offsets, flat), "length": lengths})
 
 
 @lru_cache(maxsize=1)

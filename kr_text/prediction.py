@@ -18,12 +18,13 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
 import kr_text.models  # noqa: F401  registers the four classifiers with the Auto classes
+from kr_text.batches import batches_for
+from kr_text.encoding import encode_texts
 from kr_text.files import listed
 from kr_text.metrics import classification_metrics
 
@@ -83,12 +84,12 @@ class Classifier:
     @torch.inference_mode()
     def probabilities(self, texts: list[str]) -> npt.NDArray[np.float64]:
         """(len(texts), num_labels): the class probabilities, from batches of texts of like length."""
-        encoded = self.tokenizer(texts, truncation=True, return_attention_mask=False)["input_ids"]
-        order = sorted(range(len(texts)), key=lambda row: len(encoded[row]))
-        collate = DataCollatorWithPadding(self.tokenizer)
+        encoded = encode_texts(texts, self.tokenizer)
+        order = np.argsort(encoded["length"].to_numpy(), kind="stable")
+        batches = batches_for(self.model, self.tokenizer, encoded)
         probabilities = np.empty((len(texts), len(self.names)))
-        for rows in _chunks(order, self.batch_size):
-            batch = collate([{"input_ids": encoded[row]} for row in rows])
+        for rows in np.array_split(order, range(self.batch_size, len(texts), self.batch_size)):
+            (batch,) = batches.__getitems__(rows)
             logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
             probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
         return probabilities

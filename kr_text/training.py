@@ -30,7 +30,7 @@ from transformers import (
 from transformers.training_args import OptimizerNames
 
 from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
-from kr_text.batches import Batches, whole_batch
+from kr_text.batches import Batches, batches_for, whole_batch
 from kr_text.data import load
 from kr_text.encoding import encode
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
@@ -75,16 +75,13 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         set_seed(args.seed)
         tokenizer, model = build(run, data)
         encoded = encode(data, tokenizer)
-    batches = partial(
-        Batches,
-        pad_token_id=cast(int, tokenizer.pad_token_id),
-        flat=isinstance(model, FastTextForSequenceClassification),
-    )
+    rows = {split: encoded[split].with_format("arrow") for split in encoded}
+    batches = partial(batches_for, model, tokenizer)
     trainer = ClassifierTrainer(
         model=model,
         args=args,
-        train_dataset=batches(encoded["train"]),
-        eval_dataset=batches(encoded["validation"]),
+        train_dataset=batches(rows["train"][:]),
+        eval_dataset=batches(rows["validation"][:]),
         data_collator=whole_batch,
         processing_class=tokenizer,
         compute_metrics=compute_metrics,
@@ -94,8 +91,9 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     )
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
     began = time.time()
-    order = np.argsort(-encoded["test"].with_format("numpy")["length"][:], kind="stable")  # like lengths together
-    probabilities, labels = _predict(trainer, batches(encoded["test"].select(order)), order)
+    test = rows["test"][:]
+    order = np.argsort(-test["length"].to_numpy(), kind="stable")  # like lengths together
+    probabilities, labels = _predict(trainer, batches(test.take(order)), order)
     evaluation_time = time.time() - began
     report = _report(run, args, trainer, data, probabilities, labels, command)
     report["wall_time_seconds"] = {

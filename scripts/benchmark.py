@@ -31,10 +31,9 @@ from transformers import PrinterCallback, set_seed
 from kr_text import KRLoss
 from kr_text.allocator import keep_freed_memory
 from kr_text.arguments import parse_training
-from kr_text.batches import Batches, whole_batch
+from kr_text.batches import Batches, batches_for, whole_batch
 from kr_text.data import load
 from kr_text.encoding import encode
-from kr_text.models import FastTextForSequenceClassification
 from kr_text.reports import environment, markdown_table, write_json, write_text
 from kr_text.training import ClassifierTrainer, build, make_optimizer
 
@@ -140,8 +139,7 @@ class Bench:
 
     def rows(self, split: str = "train") -> Batches:
         """The encoded rows."""
-        flat = isinstance(self.model, FastTextForSequenceClassification)
-        return Batches(self.encoded[split], cast(int, self.tokenizer.pad_token_id), flat=flat)
+        return batches_for(self.model, self.tokenizer, self.encoded[split].with_format("arrow")[:])
 
     def batches(self, count: int) -> list[dict[str, Tensor]]:
         """Batches of the recipe's size, each of texts of like length, in a fixed order."""

@@ -31,8 +31,9 @@ from kr_text.models import FastTextConfig, FastTextForSequenceClassification
 from kr_text.prediction import Classifier
 from kr_text.recipes import has_bf16
 from kr_text.reports import Report, report_markdown
+from kr_text.synthetic_news import synthetic_news
 from kr_text.trainer import RESIDUAL_FILE
-from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, build
+from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, build, train
 
 Train = Callable[..., Report]
 
@@ -151,6 +152,15 @@ def test_without_a_best_model_the_last_one_is_kept(tmp_path: Path, train_small: 
     last = load_file(tmp_path / "checkpoint-42" / "model.safetensors")
     saved = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(saved[name], last[name]) for name in saved)
+
+
+def test_the_residual_labels_find_how_the_classes_of_the_corpus_relate(tmp_path: Path) -> None:
+    run, args = parse_training(["--output_dir", str(tmp_path), "--disable_tqdm", "true"], "kr-text train")
+    learned = np.array(train(run, args, command="", started=0.0)["residual_labels"])
+    relations = synthetic_news().class_relations  # known: every class has two neighbours, in a ring
+    assert (np.sort(relations)[:, -2] > 5 * np.sort(relations)[:, -3]).all()
+    nearest = [np.sort(rows.argsort(axis=1)[:, -2:]).tolist() for rows in (learned, relations)]
+    assert nearest[0] == nearest[1]
 
 
 def test_the_report_agrees_with_the_saved_predictions(run_folder: Path, news: Path) -> None:
