@@ -102,8 +102,10 @@ def loss_rows(size: Size) -> Iterator[Row]:
         cross_entropy = partial(F.cross_entropy, label_smoothing=0.1)
         torch.testing.assert_close(criterion.parts(logits, labels).hard, cross_entropy(logits, labels))
 
-        def step(loss: Callable[..., Tensor], logits: Tensor = logits, labels: Tensor = labels) -> None:
-            logits.grad = None
+        def step(
+            loss: Callable[..., Tensor], logits: Tensor = logits, labels: Tensor = labels, criterion: KRLoss = criterion
+        ) -> None:
+            logits.grad = criterion.residual_matrix.grad = None
             loss(logits, labels).backward()
 
         calls = max(1, round(size.seconds / seconds(partial(step, criterion))))
