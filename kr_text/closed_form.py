@@ -130,7 +130,8 @@ def with_gradient(
 
     By `logits` (N, K) it is `slope` (N, K), by row `labels` (N,) of `residual_matrix` it is -alpha * `pull` (N, K).
     """
-    result: Tensor = _KnownGradient.apply(value, num_items, logits, slope, residual_matrix, pull, labels, alpha)  # type: ignore[no-untyped-call]
+    function: Any = _KnownGradient  # whose `apply` has no types in torch
+    result: Tensor = function.apply(value, num_items, logits, slope, residual_matrix, pull, labels, alpha)
     return result
 
 

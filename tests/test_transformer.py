@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_peers import torch_layer
 from torch import Tensor, nn
 
 from kr_text.models.transformer import (
-    EncoderLayer,
     TransformerConfig,
     TransformerForSequenceClassification,
     sinusoidal_positions,
@@ -26,24 +26,6 @@ def make_model(**kwargs: Any) -> Any:
     return model
 
 
-def torch_layer(layer: EncoderLayer, config: TransformerConfig) -> nn.TransformerEncoderLayer:
-    """PyTorch's own layer with the weights of ours."""
-    reference = nn.TransformerEncoderLayer(
-        config.hidden_size, config.num_attention_heads, config.intermediate_size, dropout=0.0, batch_first=True
-    )
-    names = {
-        "self_attn.in_proj_": "query_key_value.",
-        "self_attn.out_proj.": "attention_output.",
-        "linear1.": "intermediate.",
-        "linear2.": "output.",
-        "norm1.": "attention_norm.",
-        "norm2.": "output_norm.",
-    }
-    ours = layer.state_dict()
-    reference.load_state_dict({a + end: ours[b + end] for a, b in names.items() for end in ("weight", "bias")})
-    return reference.double()
-
-
 def logits_by_torch(model: Any, text: list[int]) -> Tensor:
     """One text without padding: embeddings scaled as in Sec. 3.4, positions of Sec. 3.5, PyTorch's layers, the mean."""
     width = model.config.hidden_size
@@ -54,7 +36,7 @@ def logits_by_torch(model: Any, text: list[int]) -> Tensor:
         words.append(model.embedding.weight[token] * math.sqrt(width) + signal)
     x = torch.stack(words)[None]
     for layer in model.layers:
-        x = torch_layer(layer, model.config)(x)
+        x = torch_layer(layer, model).double().eval()(x)
     logits: Tensor = model.classifier(x[0].mean(dim=0))
     return logits
 

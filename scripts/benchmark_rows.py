@@ -1,0 +1,216 @@
+"""What benchmark.py compares: our side and a peer's, with a check that both do the same work."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import fasttext
+import torch
+import torch.nn.functional as F
+from benchmark_peers import PEERS
+from benchmark_timing import Row, Size, in_turn, ratios, seconds
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, set_seed
+
+from kr_text import KRLoss
+from kr_text.arguments import parse_training
+from kr_text.batches import Batches, batches_for, whole_batch
+from kr_text.data import load
+from kr_text.encoding import encode
+from kr_text.training import ClassifierTrainer, build, make_optimizer
+
+MODELS = ("fasttext", "textrnn", "transformer", "charcnn")
+NO_CHECKPOINTS = ("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "no")
+
+
+def all_rows(dataset: str, size: Size) -> Iterator[Row]:
+    """Every comparison."""
+    yield from loss_rows(size)
+    for name in MODELS:
+        bench = Bench(name, dataset, size.rows)
+        yield from refinement_rows(bench, size)
+        if name == "fasttext":
+            yield from trainer_rows(bench, size)
+            yield from fasttext_rows(bench, size)
+        else:
+            yield from peer_rows(bench, size)
+
+
+def loss_rows(size: Size) -> Iterator[Row]:
+    """The loss alone."""
+    for (num_rows, num_labels), reach in {(128, 4): 1.5, (1024, 10): 2.0, (4096, 100): 3.0, (128, 1000): 3.0}.items():
+        logits = torch.randn(num_rows, num_labels, requires_grad=True)
+        labels = torch.randint(num_labels, (num_rows,))
+        criterion = KRLoss(num_labels, label_smoothing=0.1)
+        cross_entropy = partial(F.cross_entropy, label_smoothing=0.1)
+        torch.testing.assert_close(criterion.parts(logits, labels).hard, cross_entropy(logits, labels))
+
+        def step(
+            loss: Callable[..., Tensor], logits: Tensor = logits, labels: Tensor = labels, criterion: KRLoss = criterion
+        ) -> None:
+            logits.grad = criterion.residual_matrix.grad = None
+            loss(logits, labels).backward()
+
+        calls = max(1, round(size.seconds / seconds(partial(step, criterion))))
+
+        def steps(loss: Callable[..., Tensor], calls: int = calls, step: Callable[..., None] = step) -> None:
+            for _ in range(calls):
+                step(loss)
+
+        timed = in_turn(partial(steps, criterion), partial(steps, cross_entropy), size.rounds)
+        path, work = f"KRLoss, {num_rows} x {num_labels}", "forward and backward"
+        yield Row(path, "F.cross_entropy, smoothed", work, reach, ratios(timed))
+
+
+class Bench:
+    """A data set, and a model with its recipe, ready to be trained again and again from the same start."""
+
+    def __init__(self, name: str, dataset: str, rows: int | None) -> None:
+        self.name = name
+        self.flags = ["--model", name, "--dataset", dataset, *(["--max_train_rows", str(rows)] if rows else [])]
+        run, args = self.settings()
+        self.data = load(dataset, max_train_rows=rows)
+        set_seed(0)
+        self.tokenizer, self.model = build(run, self.data)
+        self.encoded = encode(self.data, self.tokenizer)
+        self.batch_size = args.per_device_train_batch_size
+
+    def settings(self, *flags: str) -> Any:
+        """What `kr-text train` would make of the flags, without evaluation and checkpoints."""
+        folder = tempfile.mkdtemp(prefix="benchmark-")
+        argv = [*self.flags, *NO_CHECKPOINTS, "--disable_tqdm", "yes", "--output_dir", folder, *flags]
+        return parse_training(argv, "benchmark")
+
+    def rows(self, split: str = "train") -> Batches:
+        """The encoded rows."""
+        return batches_for(self.model, self.tokenizer, self.encoded[split].with_format("arrow")[:])
+
+    def batches(self, count: int) -> list[dict[str, Tensor]]:
+        """Batches of the recipe's size, each of texts of like length, in a fixed order."""
+        lengths = torch.tensor(self.encoded["train"].with_format("numpy")["length"][:])
+        order = lengths.argsort().split(self.batch_size)
+        chosen = torch.randperm(len(order), generator=torch.Generator().manual_seed(0))[:count]
+        rows = self.rows()
+        return [rows.__getitems__(order[batch].tolist())[0] for batch in chosen.tolist()]
+
+    def trainer(self, loss: str, *flags: str) -> ClassifierTrainer:
+        """A trainer of a copy of the model, which `accelerate` may wrap."""
+        model = deepcopy(self.model)
+        _, args = self.settings(*flags)
+        trainer = ClassifierTrainer(
+            model=model,
+            args=args,
+            train_dataset=self.rows(),
+            data_collator=whole_batch,
+            processing_class=self.tokenizer,
+            optimizers=(make_optimizer(model, args), None),
+            loss=loss,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def train(self, loss: str, *flags: str) -> float:
+        """Trains through the Trainer; the seconds that its loop took."""
+        return float(self.trainer(loss, *flags).train().metrics["train_runtime"])
+
+
+def refinement_rows(bench: Bench, size: Size) -> Iterator[Row]:
+    """A training step with KR-LS against the same step with cross-entropy."""
+    steps = ("--max_steps", str(size.steps))
+    timed = in_turn(partial(bench.train, "kr-ls", *steps), partial(bench.train, "ce", *steps), size.rounds)
+    yield Row(f"{bench.name}, KR-LS", "cross-entropy", f"{size.steps} steps of the Trainer", 1.01, ratios(timed))
+
+
+def peer_rows(bench: Bench, size: Size) -> Iterator[Row]:
+    """Training with a bare loop, against the same model of PyTorch's own layers."""
+    make_peer, name = PEERS[bench.name]
+    batches, ours = bench.batches(size.steps), deepcopy(bench.model)
+    peer = make_peer(cast(Any, ours))
+    with torch.no_grad():
+        inputs = {name: column for name, column in batches[0].items() if name != "labels"}
+        logits = ours.eval()(**inputs).logits
+        torch.testing.assert_close(peer.eval()(**inputs), logits, rtol=0, atol=1e-4)
+
+    def train(model: nn.Module) -> None:
+        model.train()
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        for batch in batches:
+            output = model(**{name: column for name, column in batch.items() if name != "labels"})
+            optimizer.zero_grad()
+            logits = output if isinstance(output, Tensor) else output.logits
+            F.cross_entropy(logits, batch["labels"]).backward()
+            optimizer.step()
+
+    timed = in_turn(partial(train, ours), partial(train, peer), size.rounds)
+    work = f"{size.steps} steps of {bench.batch_size} rows, logits equal to 1e-4"
+    yield Row(f"{bench.name}, training", name, work, {"charcnn": 1 / 6}.get(bench.name, 0.5), ratios(timed))
+
+
+def trainer_rows(bench: Bench, size: Size) -> Iterator[Row]:
+    """What the Trainer adds to a step of FastText with KR-LS, against a bare loop over the same batches."""
+    count = 8 * size.steps
+    flags = ("--max_steps", str(count), "--per_device_train_batch_size", "256")
+
+    def bare() -> float:
+        model = deepcopy(bench.model).train()
+        _, args = bench.settings(*flags)
+        optimizer = cast(torch.optim.Optimizer, make_optimizer(model, args))
+        criterion = KRLoss(cast(int, bench.model.config.num_labels), label_smoothing=0.1)
+        of_matrix = torch.optim.Adam(criterion.parameters(), lr=1e-2)
+        loader: Any = DataLoader(bench.rows(), 256, shuffle=True, collate_fn=whole_batch, drop_last=True)
+        began = time.perf_counter()
+        done = 0
+        while done < count:
+            for batch in islice(loader, count - done):
+                labels = batch.pop("labels")
+                criterion(model(**batch).logits, labels).backward()
+                for each in (optimizer, of_matrix):
+                    each.step()
+                    each.zero_grad()
+                done += 1
+        return time.perf_counter() - began
+
+    timed = in_turn(partial(bench.train, "kr-ls", *flags), bare, size.rounds)
+    extra = [1000 * (ours - theirs) / count for ours, theirs in timed]
+    yield Row("a step of the Trainer, less the model", "bare loop", f"{count} steps of FastText", 1.0, extra, "ms")
+
+
+def fasttext_rows(bench: Bench, size: Size) -> Iterator[Row]:
+    """FastText's training loop through the Trainer, against fastText's own on the same tokens."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    for split in ("train", "test"):
+        rows = bench.encoded[split]
+        lines = (
+            f"__label__{label} {' '.join(map(str, ids))}\n"
+            for ids, label in zip(rows["input_ids"], rows["labels"], strict=True)
+        )
+        (folder / split).write_text("".join(lines))
+    errors: dict[str, float] = {}
+
+    def ours() -> float:
+        trainer = bench.trainer("kr-ls")
+        took = float(trainer.train().metrics["train_runtime"])
+        prediction = trainer.predict(cast(Any, bench.rows("test")))  # in an order of its own, with its labels
+        wrong = cast(Any, prediction.predictions).argmax(1) != prediction.label_ids
+        errors["kr-text"] = float(100 * wrong.mean())
+        return took
+
+    def theirs() -> float:
+        took = []
+        for epochs in (1, 5):  # the difference is the loop alone, without reading
+            began = time.perf_counter()
+            sizes = {"dim": 10, "wordNgrams": 2, "epoch": epochs, "thread": 2, "lr": 0.5, "bucket": 500_000}
+            model = fasttext.train_supervised(str(folder / "train"), verbose=0, **sizes)
+            took.append(time.perf_counter() - began)
+        errors["fastText"] = 100 * (1 - model.test(str(folder / "test"))[1])
+        return (took[1] - took[0]) * 5 / 4
+
+    timed = in_turn(ours, theirs, size.rounds)
+    work = "5 epochs, dim 10, bigrams; errors " + ", ".join(f"{name} {error:.2f}%" for name, error in errors.items())
+    yield Row("fasttext, training loop of the Trainer", "fastText, 2 threads", work, 1.0, ratios(timed))
