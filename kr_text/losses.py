@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kr_text.closed_form import Label, Terms, dot, kr_terms, with_gradient
+from kr_text.closed_form import Label, Terms, kr_terms, sum_by_class, with_gradient
 from kr_text.schedules import Exponential, Schedule
 
 DIVERGENCES = ("label_first", "as_printed")
@@ -123,40 +123,36 @@ class KRLoss(nn.Module):
             ValueError: shapes or labels that do not fit. On an accelerator a label out of range is left to the device's
                 own assertion, since looking at it would stall the queue.
         """
-        logits, labels, terms, num_items = self._terms(logits, labels, num_items)
-        if not self.alpha:  # 0 * inf would be nan
-            return with_gradient(terms.hard, num_items, logits=logits, slope=terms.hard_slope)
+        if self._as_printed:
+            return self.parts(logits, labels, num_items).total
         with torch.no_grad():
-            gap = terms.gap()
-            residual_and_update = dot(gap, terms.log_ratio)  # KL(p || q) + KL(q || p)
-            total = torch.add(terms.hard, residual_and_update, alpha=self.alpha)  # Eqs. 9, 13
-            slope, pull = (terms.p_to_q_slope(), -terms.q_to_p_slope()) if self._as_printed else (gap, gap)
-            slope = torch.add(terms.hard_slope, slope, alpha=self.alpha)
-        return with_gradient(
-            total,
-            num_items,
-            logits=logits,
-            slope=slope,
-            residual_matrix=self.residual_matrix,
-            pull=pull,
-            labels=labels,
-            alpha=self.alpha,
-        )
+            terms, num_items = self._terms(logits, labels, num_items)
+            if not self.alpha:  # 0 * inf would be nan
+                total, logit_pull, matrix, pull, by_row = terms.hard, terms.hard_pull, None, None, None
+            else:
+                gap, matrix = terms.take_gap(), self.residual_matrix
+                pull, by_row = (sum_by_class(gap, terms.labels), None) if terms.by_class else (gap, terms.labels)
+                total = torch.add(terms.hard, terms.both_ways(gap, pull), alpha=self.alpha)  # Eqs. 9, 13
+                logit_pull = terms.hard_pull.sub_(gap, alpha=self.alpha)
+        return with_gradient(total, num_items, logits, logit_pull, matrix, pull, by_row, self.alpha)
 
     def parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> KRLossParts:
         """The terms of the loss, one by one, and D_JS(p_res || q_res); arguments as for `forward`."""
-        logits, labels, terms, num_items = self._terms(logits, labels, num_items)
         with torch.no_grad():
+            terms, num_items = self._terms(logits, labels, num_items)
+            log_ratio = terms.log_ratio()
+            p_to_q, q_to_p = terms.p_to_q(log_ratio), terms.q_to_p(log_ratio)
+            js_divergence = terms.js_divergence(log_ratio) / num_items
             if self._as_printed:
-                update, pull = terms.q_to_p(), -terms.q_to_p_slope()  # Eq. 6
-                residual, slope = terms.p_to_q(), terms.p_to_q_slope()  # Eq. 7
+                update, matrix_pull = q_to_p, terms.q_to_p_pull(log_ratio)  # Eq. 6
+                residual, logit_pull = p_to_q, -terms.p_to_q_slope(log_ratio)  # Eq. 7
             else:
-                update, residual = terms.p_to_q(), terms.q_to_p()
-                pull = slope = terms.gap()
-            js_divergence = terms.js_divergence() / num_items
-        hard = with_gradient(terms.hard, num_items, logits=logits, slope=terms.hard_slope)
-        residual = with_gradient(residual, num_items, logits=logits, slope=slope)
-        update = with_gradient(update, num_items, residual_matrix=self.residual_matrix, pull=pull, labels=labels)
+                gap = terms.take_gap()
+                update, matrix_pull = p_to_q, gap
+                residual, logit_pull = q_to_p, -gap
+        hard = with_gradient(terms.hard, num_items, logits, terms.hard_pull)
+        residual = with_gradient(residual, num_items, logits, logit_pull)
+        update = with_gradient(update, num_items, None, None, self.residual_matrix, matrix_pull, terms.labels)
         total = hard + self.alpha * (residual + update) if self.alpha else hard
         return KRLossParts(hard, residual, update, total, js_divergence)
 
@@ -192,17 +188,14 @@ class KRLoss(nn.Module):
     def _as_printed(self) -> bool:
         return self.divergence == "as_printed"
 
-    def _terms(
-        self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
-    ) -> tuple[Tensor, Tensor, Terms, Tensor | int]:
-        """The logits (N, K), the labels (N,), the terms summed over the rows, and what the sums are divided by."""
+    def _terms(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> tuple[Terms, Tensor | int]:
+        """The terms summed over the rows, and what the sums are divided by."""
         logits, labels, keep = self._flatten(logits, labels)
         weights = self._weights(labels, keep)
         if num_items is None:
             num_items = len(labels) if weights is None else weights.sum()
-        with torch.no_grad():
-            terms = kr_terms(logits, self.residual_matrix, labels, self._label(keep, weights), weights)
-        return logits, labels, terms, num_items
+        terms = kr_terms(logits, self.residual_matrix, labels, self._label(keep, weights), weights)
+        return terms, num_items
 
     def _flatten(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """One row a label: logits (N, K), labels (N,), 0 where ignored, and `keep` (N, 1), 0 where ignored and else 1.
@@ -217,7 +210,9 @@ class KRLoss(nn.Module):
             raise ValueError(f"labels must have shape {tuple(logits.shape[:-1])}, got {tuple(labels.shape)}")
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
-        logits, labels = logits.reshape(-1, self.num_labels), labels.reshape(-1).long()
+        if logits.dim() != 2:
+            logits, labels = logits.reshape(-1, self.num_labels), labels.reshape(-1)
+        labels = labels.long()
         ignore = self.ignore_index
         if labels.device.type == "cpu" and not torch.compiler.is_compiling() and len(labels):
             low, high = (bound.item() for bound in labels.aminmax())
@@ -245,9 +240,9 @@ class KRLoss(nn.Module):
             eps = eps * self.num_labels / (self.num_labels - 1)  # spread over all K, it leaves eps / (K - 1) for each
         spread = eps / self.num_labels
         if weights is None:
-            return Label(None, eps - spread, spread)
-        kept = 1.0 if keep is None else keep
-        all_classes = self.num_labels if self.class_weights is None else self.class_weights.sum()
-        wrong = spread * (all_classes * kept - weights)
-        each = spread * kept * (1.0 if self.class_weights is None else self.class_weights)
-        return Label((1 - eps + spread) * weights + wrong, wrong, each)
+            return Label(sharp=1 - eps, each=spread, mass=1.0)
+        kept = torch.ones_like(weights) if keep is None else keep
+        if self.class_weights is None:
+            return Label((1 - eps) * weights, spread * kept, weights)
+        each = spread * kept * self.class_weights
+        return Label((1 - eps) * weights, each, (1 - eps) * weights + each.sum(1, keepdim=True))
