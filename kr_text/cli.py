@@ -55,12 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str], started: float) -> None:
-    from kr_text.allocator import keep_freed_memory
     from kr_text.arguments import parse_training
+    from kr_text.process import prepare_for_training
     from kr_text.reports import report_markdown
     from kr_text.training import train
 
-    keep_freed_memory()
+    prepare_for_training()
     run, args = parse_training(argv, "kr-text train")
     report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=started)
     if args.process_index == 0:
@@ -130,10 +130,10 @@ def _compare(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--output_dir", default="runs/comparison", help="%(default)s")
     own, flags = parser.parse_known_args(argv)
 
-    from kr_text.allocator import keep_freed_memory
     from kr_text.experiments import compare, comparison_markdown
+    from kr_text.process import prepare_for_training
 
-    keep_freed_memory()
+    prepare_for_training()
     command = shlex.join(["kr-text", "compare", *argv])
     result = compare(own.losses, own.seeds, own.output_dir, flags, command=command)
     print(comparison_markdown(result))

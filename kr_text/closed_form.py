@@ -25,7 +25,7 @@ class Label(NamedTuple):
     def cross_entropy(self, log_softmax: Tensor, own: Tensor) -> Tensor:
         """The sum over the rows, from the log-probabilities (N, K) and the indices of their classes (N, 1)."""
         log_own = log_softmax.gather(1, own)
-        if isinstance(self.sharp, Tensor):
+        if isinstance(self.sharp, Tensor) or isinstance(self.each, Tensor):
             return -(self.sharp * log_own).sum() - (self.each * log_softmax).sum()
         sharp = log_own.sum() * -self.sharp
         return sharp.sub_(log_softmax.sum(), alpha=self.each) if self.each else sharp
@@ -77,26 +77,21 @@ class Terms(NamedTuple):
         """(N, K): log(p / q), 0 in each row's own column."""
         return self.log_p - (self.log_q.index_select(0, self.labels) if self.by_class else self.log_q)
 
-    def p_to_q(self, log_ratio: Tensor) -> Tensor:
-        """KL(p || q), a sum."""
-        return dot(self.weigh(self.p), log_ratio)
+    def divergences(self, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """KL(p || q), KL(q || p) and D_JS(p || q), sums: with m the mean, log(p/m) = log 2 - softplus(-log(p/q))."""
+        p, q = self.weigh(self.p), self.weigh(self.q)
+        p_to_q, q_to_p = dot(p, log_ratio), -dot(q, log_ratio)
+        softplus = F.softplus(log_ratio)  # and softplus(-x) = softplus(x) - x
+        js_divergence = p.sum() * math.log(2) - (dot(p + q, softplus) - p_to_q) / 2
+        return p_to_q, q_to_p, js_divergence
 
-    def q_to_p(self, log_ratio: Tensor) -> Tensor:
-        """KL(q || p), a sum."""
-        return -dot(self.weigh(self.q), log_ratio)
-
-    def p_to_q_slope(self, log_ratio: Tensor) -> Tensor:
-        """(N, K): the gradient of KL(p || q) by the logits."""
-        return self.weigh(self.p * (log_ratio - (self.p * log_ratio).sum(1, keepdim=True)))
+    def p_to_q_pull(self, log_ratio: Tensor) -> Tensor:
+        """(N, K): minus the gradient of KL(p || q) by the logits."""
+        return self.weigh(self.p * ((self.p * log_ratio).sum(1, keepdim=True) - log_ratio))
 
     def q_to_p_pull(self, log_ratio: Tensor) -> Tensor:
         """(N, K): minus the gradient of KL(q || p) by the rows of S."""
         return self.weigh(self.q * (log_ratio - (self.q * log_ratio).sum(1, keepdim=True)))
-
-    def js_divergence(self, log_ratio: Tensor) -> Tensor:
-        """D_JS(p || q), a sum: with m the mean of p and q, log(p/m) = log 2 - softplus(-log(p/q))."""
-        p, q = self.weigh(self.p), self.weigh(self.q)
-        return p.sum() * math.log(2) - (dot(p, F.softplus(-log_ratio)) + dot(q, F.softplus(log_ratio))) / 2
 
 
 def kr_terms(logits: Tensor, residual_matrix: Tensor, labels: Tensor, label: Label, weights: Tensor | None) -> Terms:
@@ -148,8 +143,8 @@ def with_gradient(
 ) -> Tensor:
     """The scalar `value` / `num_items`, with the gradients that are known of it, divided alike.
 
-    By `logits` (N, K) or (..., K) it is -`logit_pull` (N, K). By `residual_matrix` (K, K) it is -alpha * `matrix_pull` (K, K), or
-    with `labels` (N,) the sums by label of that, (N, K).
+    By `logits` (N, K) or (..., K) it is -`logit_pull` (N, K). By `residual_matrix` (K, K) it is -alpha * `matrix_pull`
+    (K, K), or with `labels` (N,) the sums by label of that, (N, K).
     """
     function: Any = _KnownGradient  # whose `apply` has no types in torch
     result: Tensor = function.apply(value, num_items, logits, logit_pull, residual_matrix, matrix_pull, labels, alpha)

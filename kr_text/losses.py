@@ -27,6 +27,20 @@ class KRLossParts(NamedTuple):
     js_divergence: Tensor
 
 
+class _Values(NamedTuple):
+    hard: Tensor
+    residual: Tensor
+    update: Tensor
+    js_divergence: Tensor
+
+
+class _Pulls(NamedTuple):
+    hard: Tensor  # (N, K), by the logits
+    residual: Tensor  # (N, K), by the logits
+    update: Tensor  # (N, K), by the row of S of each label
+    labels: Tensor  # (N,)
+
+
 class KRLoss(nn.Module):
     """Cross-entropy with a residual label per class that is learned as the network trains (Alg. 1).
 
@@ -138,23 +152,34 @@ class KRLoss(nn.Module):
 
     def parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> KRLossParts:
         """The terms of the loss, one by one, and D_JS(p_res || q_res); arguments as for `forward`."""
-        with torch.no_grad():
-            terms, num_items = self._terms(logits, labels, num_items)
-            log_ratio = terms.log_ratio()
-            p_to_q, q_to_p = terms.p_to_q(log_ratio), terms.q_to_p(log_ratio)
-            js_divergence = terms.js_divergence(log_ratio) / num_items
-            if self._as_printed:
-                update, matrix_pull = q_to_p, terms.q_to_p_pull(log_ratio)  # Eq. 6
-                residual, logit_pull = p_to_q, -terms.p_to_q_slope(log_ratio)  # Eq. 7
-            else:
-                gap = terms.take_gap()
-                update, matrix_pull = p_to_q, gap
-                residual, logit_pull = q_to_p, -gap
-        hard = with_gradient(terms.hard, num_items, logits, terms.hard_pull)
-        residual = with_gradient(residual, num_items, logits, logit_pull)
-        update = with_gradient(update, num_items, None, None, self.residual_matrix, matrix_pull, terms.labels)
+        values, pulls, num_items = self._values_and_pulls(logits, labels, num_items)
+        hard = with_gradient(values.hard, num_items, logits, pulls.hard)
+        residual = with_gradient(values.residual, num_items, logits, pulls.residual)
+        update = with_gradient(values.update, num_items, None, None, self.residual_matrix, pulls.update, pulls.labels)
         total = hard + self.alpha * (residual + update) if self.alpha else hard
-        return KRLossParts(hard, residual, update, total, js_divergence)
+        return KRLossParts(hard, residual, update, total, values.js_divergence / num_items)
+
+    def training_step(
+        self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The total loss for the network alone, and with it what else a step of training needs.
+
+        For loops that scale, average or clip the gradients of the network, and leave that of `residual_matrix` alone.
+        Arguments as for `forward`.
+
+        Returns:
+            The loss, whose backward pass moves the logits only; the gradient (K, K) of `residual_matrix`, which is not
+            added to its `grad`; and (4,) `hard`, `residual`, `update` and `js_divergence` of `parts`, without gradient.
+        """
+        values, pulls, num_items = self._values_and_pulls(logits, labels, num_items)
+        with torch.no_grad():
+            terms = torch.stack((values.hard, values.residual, values.update, values.js_divergence)) / num_items
+            total, pull = values.hard, pulls.hard
+            if self.alpha:
+                total = torch.add(total, values.residual + values.update, alpha=self.alpha)
+                pull = pull.add_(pulls.residual, alpha=self.alpha)
+            gradient = sum_by_class(pulls.update, pulls.labels).mul_(-self.alpha).div_(num_items)
+        return with_gradient(total, num_items, logits, pull), gradient.to(self.residual_matrix.dtype), terms
 
     def count(self, labels: Tensor) -> Tensor:
         """What the sum over `labels` is divided by: how many count, or with `class_weights` their weights; a scalar."""
@@ -188,8 +213,27 @@ class KRLoss(nn.Module):
     def _as_printed(self) -> bool:
         return self.divergence == "as_printed"
 
+    def _values_and_pulls(
+        self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
+    ) -> tuple["_Values", "_Pulls", Tensor | int]:
+        """The terms summed over the rows, minus their gradients, and what both are divided by."""
+        with torch.no_grad():
+            terms, num_items = self._terms(logits, labels, num_items)
+            log_ratio = terms.log_ratio()
+            p_to_q, q_to_p, js_divergence = terms.divergences(log_ratio)
+            if self._as_printed:  # Eqs. 6, 7
+                values = _Values(terms.hard, p_to_q, q_to_p, js_divergence)
+                pulls = _Pulls(
+                    terms.hard_pull, terms.p_to_q_pull(log_ratio), terms.q_to_p_pull(log_ratio), terms.labels
+                )
+            else:
+                gap = terms.take_gap()
+                values = _Values(terms.hard, q_to_p, p_to_q, js_divergence)
+                pulls = _Pulls(terms.hard_pull, -gap, gap, terms.labels)
+            return values, pulls, num_items
+
     def _terms(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> tuple[Terms, Tensor | int]:
-        """The terms summed over the rows, and what the sums are divided by."""
+        """What the terms are made of, and what their sums over the rows are divided by."""
         logits, labels, keep = self._flatten(logits, labels)
         weights = self._weights(labels, keep)
         if num_items is None:

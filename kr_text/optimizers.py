@@ -52,7 +52,8 @@ class RowwiseAdagrad(torch.optim.Optimizer):
             parameter -= (gradient * (lr * (sums + eps).rsqrt())[:, None]).view_as(parameter)
             return
         rows, gradient = sum_by_row(gradient)
-        touched = sums.index_select(0, rows) + gradient.square().mean(1)
+        squares = torch.linalg.vector_norm(gradient, dim=1).square_()  # in one pass
+        touched = sums.index_select(0, rows).add_(squares, alpha=1 / gradient.shape[1])
         sums.index_copy_(0, rows, touched)
         step = gradient.mul_((touched + eps).rsqrt_()[:, None])
         parameter.index_copy_(0, rows, parameter.index_select(0, rows).sub_(step, alpha=lr))
@@ -63,6 +64,9 @@ def sum_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
     As `Tensor.coalesce`, which takes one row after the other.
     """
-    rows, order = gradient._indices()[0].sort()
+    rows, values = gradient._indices()[0], gradient._values()
+    if bool((rows[1:] > rows[:-1]).all()):  # once each, as from FastText
+        return rows, values
+    rows, order = rows.sort()
     rows, counts = torch.unique_consecutive(rows, return_counts=True)
-    return rows, F.embedding_bag(order, gradient._values(), counts.cumsum(0) - counts, mode="sum")
+    return rows, F.embedding_bag(order, values, counts.cumsum(0) - counts, mode="sum")

@@ -128,14 +128,13 @@ class KRTrainer(Trainer):
         """
         if num_items is None:
             num_items = self._get_num_items_in_batch([{"labels": labels}], labels.device)
-        parts = criterion.parts(logits, labels, num_items)
-        self._logged_sums += torch.stack([parts.hard, parts.residual, parts.update, parts.js_divergence]).detach()
-        loss = parts.hard
+        loss, gradient, terms = criterion.training_step(logits, labels, num_items)
+        self._logged_sums += terms
         if criterion.alpha:
-            (criterion.alpha * parts.update).backward()
-            loss = loss + criterion.alpha * (parts.residual + parts.update.detach())
-        total: Tensor = loss * self.accelerator.num_processes  # over which the Trainer averages what num_items adds up
-        return total
+            matrix = criterion.residual_matrix
+            matrix.grad = gradient if matrix.grad is None else matrix.grad.add_(gradient)
+        processes = self.accelerator.num_processes
+        return loss if processes == 1 else loss * processes  # over which the Trainer averages what num_items adds up
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
         """What the loss of an accumulated batch is divided by, over all processes."""
@@ -143,8 +142,11 @@ class KRTrainer(Trainer):
             return super()._get_num_items_in_batch(batch_samples, device)
         if not batch_samples or "labels" not in batch_samples[0]:
             return None
-        count = torch.stack([self.criterion.count(batch["labels"].to(device)) for batch in batch_samples]).sum()
-        return self.accelerator.reduce(count, "sum")
+        first, *others = (self.criterion.count(batch["labels"].to(device)) for batch in batch_samples)
+        return self._sum_over_processes(sum(others, first))
+
+    def _sum_over_processes(self, x: Tensor) -> Tensor:
+        return x if self.accelerator.num_processes == 1 else cast(Tensor, self.accelerator.reduce(x, "sum"))
 
     def call_model_init(self, *args: Any, **kwargs: Any) -> nn.Module:
         """As `Trainer.call_model_init`; with a fresh model, as each trial of a search has, S starts from zero again."""
@@ -155,13 +157,14 @@ class KRTrainer(Trainer):
         return model
 
     def _make_residual_optimizer(self, criterion: KRLoss) -> torch.optim.Adam:
-        return torch.optim.Adam([criterion.residual_matrix], lr=self.residual_learning_rate)
+        fused = criterion.residual_matrix.device.type in ("cpu", "cuda")
+        return torch.optim.Adam([criterion.residual_matrix], lr=self.residual_learning_rate, fused=fused)
 
     def _step_residual_matrix(self, criterion: KRLoss) -> None:
         """One Adam step for S, at its own learning rate times where the model's schedule stands."""
         matrix = criterion.residual_matrix
         if matrix.grad is not None:
-            matrix.grad = self.accelerator.reduce(matrix.grad, "sum")
+            matrix.grad = self._sum_over_processes(matrix.grad)
             if not self._skips_step(matrix.grad):
                 self.residual_optimizer.param_groups[0]["lr"] = self.residual_learning_rate * self._schedule()
                 self.residual_optimizer.step()
@@ -185,7 +188,7 @@ class KRTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As `Trainer.log`, with the terms of the loss beside the training loss."""
         if self.criterion is not None and "loss" in logs and self._logged_steps:
-            sums = self.accelerator.reduce(self._logged_sums, "sum") / self._logged_steps
+            sums = self._sum_over_processes(self._logged_sums) / self._logged_steps
             names = ("loss_hard", "loss_residual", "loss_update", "js_divergence")
             logs = {**logs, **dict(zip(names, sums.tolist(), strict=True))}
             logs["alpha"] = self._logged_alpha / self._logged_steps

@@ -112,10 +112,18 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
 
 
 class ClassifierTrainer(KRTrainer):
-    """A KRTrainer that takes the norm of gradients for clipping only: torch has none for those of a sparse table."""
+    """A KRTrainer for `Batches`.
+
+    It takes the norm of gradients for clipping only, since torch has none for those of a sparse table, and groups rows
+    by length only where there is padding to save.
+    """
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         return grad_norm
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
+        rows = cast(Batches, self.train_dataset if train_dataset is None else train_dataset)
+        return torch.utils.data.RandomSampler(rows) if rows.flat else super()._get_train_sampler(rows)
 
 
 def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:

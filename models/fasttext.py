@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -58,11 +59,11 @@ def ngram_ids(words: Tensor, offsets: Tensor, config: FastTextConfig) -> Tensor:
         config: says which n-grams, and over how many buckets they are hashed.
 
     Returns:
-        (number of words, max_ngram): the word, its bigram, and so on; `pad_token_id` where an n-gram would reach into
-        another text or into padding.
+        (number of words, max_ngram), int32: the word, its bigram, and so on; `pad_token_id` where an n-gram would reach
+        into another text or into padding.
     """
     num_words = len(words)
-    rows = words.new_full((num_words, config.max_ngram), config.pad_token_id)
+    rows = words.new_full((num_words, config.max_ngram), config.pad_token_id, dtype=torch.int32)
     rows[:, 0] = words
     begins = torch.zeros(num_words + 1, dtype=torch.bool, device=words.device).index_fill_(0, offsets, True)[:num_words]
     hashed, ended = words, torch.zeros_like(begins)
@@ -70,7 +71,7 @@ def ngram_ids(words: Tensor, offsets: Tensor, config: FastTextConfig) -> Tensor:
         last_word = words[n - 1 :]
         hashed = hashed[:-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
         ended = ended[:-1] | begins[n - 1 :] | (last_word == config.pad_token_id)
-        ngrams = config.vocab_size + hashed.remainder(config.num_buckets)
+        ngrams = hashed.remainder(config.num_buckets).add_(config.vocab_size)
         rows[: len(ngrams), n - 1] = ngrams.masked_fill_(ended, config.pad_token_id)
     return rows
 
@@ -134,14 +135,43 @@ class FastTextForSequenceClassification(PreTrainedModel):
         """
         rows = ngram_ids(words, offsets, self.config)
         keep = rows != self.config.pad_token_id
-        ends = F.pad(keep.sum(1).cumsum(0), (1, 0))  # (number of words + 1,): kept rows before each word
+        ends = F.pad(keep.sum(1).cumsum(0, dtype=torch.int32), (1, 0))  # (number of words + 1,): rows kept before each
         begins = ends[offsets]  # (batch,)
         counts = torch.diff(begins, append=ends[-1:])
-        if rows.device.type == "cpu":
-            rows, weights = rows[keep], None
-        else:  # there, to count what is kept would wait for the queue
-            rows, begins = rows.flatten(), offsets * self.config.max_ngram
-            weights = keep.flatten().to(self.embedding.weight.dtype)
         table, sparse = self.embedding.weight, self.embedding.sparse
-        total = F.embedding_bag(rows, table, begins, mode="sum", sparse=sparse, per_sample_weights=weights)
+        if rows.device.type == "cpu":
+            rows = rows.masked_select(keep)
+            if sparse:
+                total = cast(Tensor, cast(Any, _SparseBagSum).apply(table, rows, begins))
+            else:
+                total = F.embedding_bag(rows, table, begins, mode="sum")
+        else:  # there, to count what is kept would wait for the queue
+            rows, begins = rows.flatten(), (offsets * self.config.max_ngram).to(rows.dtype)
+            weights = keep.flatten().to(table.dtype)
+            total = F.embedding_bag(rows, table, begins, mode="sum", sparse=sparse, per_sample_weights=weights)
         return total / counts.clamp(min=1)[:, None]
+
+
+class _SparseBagSum(torch.autograd.Function):
+    """`F.embedding_bag` with mode "sum" and a sparse gradient, which has each row of the table once, in order.
+
+    That of `F.embedding_bag` repeats a row, and the gradient for it, at each of its places in the batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, begins: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, begins)
+        ctx.shape = table.shape
+        return F.embedding_bag(rows, table, begins, mode="sum")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows, begins = ctx.saved_tensors
+        lengths = torch.diff(begins, append=begins.new_tensor([len(rows)]))
+        bags = torch.repeat_interleave(lengths)  # of each row
+        rows, order = rows.sort()
+        rows, counts = torch.unique_consecutive(rows, return_counts=True)
+        begins = (counts.cumsum(0) - counts).to(bags.dtype)
+        values = F.embedding_bag(bags.index_select(0, order), grad, begins, mode="sum")
+        return torch.sparse_coo_tensor(rows[None], values, ctx.shape, check_invariants=False), None, None

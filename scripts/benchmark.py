@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from benchmark_rows import all_rows
 from benchmark_timing import FULL, QUICK, Row, Size
 
-from kr_text.allocator import keep_freed_memory
+from kr_text.process import prepare_for_training
 from kr_text.reports import environment, markdown_table, write_json, write_text
 
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, help="folder for the table and the plot")
     parser.add_argument("--quick", action="store_true", help="every row once, on little")
     flags = parser.parse_args(argv)
-    keep_freed_memory()
+    prepare_for_training()
     flags.results.mkdir(parents=True, exist_ok=True)
     size = QUICK if flags.quick else FULL
     rows: list[Row] = []

@@ -6,13 +6,13 @@ import pytest
 PROGRAM = """
 import sys
 import torch
-from kr_text.allocator import keep_freed_memory
+from kr_text.process import prepare_for_training
 
 def resident_mb():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    prepare_for_training()
 before = resident_mb()
 block = torch.ones(50_000_000)
 del block
