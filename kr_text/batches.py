@@ -17,8 +17,8 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     """Encoded rows for a `DataLoader`, which gets whole batches from it.
 
     A batch has `labels` (batch,), if the rows have them, and `input_ids`: (batch, seq_len), padded on the right, beside
-    `attention_mask`; or `flat`, one text after the other, (number of tokens,), beside `offsets` (batch,), where each
-    begins.
+    `attention_mask`; or `flat`, int32, one text after the other, (number of tokens,), beside `offsets` (batch,), where
+    each begins.
 
     Args:
         rows: with the column input_ids, and labels or not.
@@ -44,12 +44,15 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitems__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Tensor]]:
         """One batch, in a list since the Trainer looks for the model's arguments in each element of one."""
-        begins, lengths = self.offsets[rows], np.diff(self.offsets)[rows]
+        chosen = np.asarray(rows)
+        begins = self.offsets[chosen]
+        lengths = self.offsets[chosen + 1] - begins
         ends = lengths.cumsum()
-        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(ends[-1])
-        flat = self.ids[places].astype(np.int64)
+        places = np.repeat(begins - (ends - lengths), lengths)
+        places += np.arange(ends[-1])
+        flat = self.ids.take(places)
         # The labels come first: the Trainer takes the length of what does for the number of rows.
-        batch = {} if self.labels is None else {"labels": self.labels[rows]}
+        batch = {} if self.labels is None else {"labels": self.labels[chosen]}
         if self.flat:
             batch |= {"input_ids": flat, "offsets": ends - lengths}
         else:

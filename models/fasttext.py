@@ -66,7 +66,7 @@ def ngram_ids(words: Tensor, offsets: Tensor, config: FastTextConfig) -> Tensor:
     rows = words.new_full((num_words, config.max_ngram), config.pad_token_id, dtype=torch.int32)
     rows[:, 0] = words
     begins = torch.zeros(num_words + 1, dtype=torch.bool, device=words.device).index_fill_(0, offsets, True)[:num_words]
-    hashed, ended = words, torch.zeros_like(begins)
+    hashed, ended = words.long(), torch.zeros_like(begins)
     for n in range(2, min(config.max_ngram, num_words) + 1):
         last_word = words[n - 1 :]
         hashed = hashed[:-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
