@@ -3,15 +3,16 @@
 Zhang, Zhao, LeCun: Character-level Convolutional Networks for Text Classification (NeurIPS 2015).
 """
 
-import functools
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kr_text.models.dropout import Dropout
 from kr_text.models.padding import left_align
 from kr_text.models.ranges import require_at_least, require_dropout
 
@@ -113,14 +114,42 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, length, in_channels) -> (batch, length - kernel_size + 1, out_channels)."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+        return cast(Tensor, cast(Any, _Convolve).apply(x, weight, bias))
+
+
+class _Convolve(torch.autograd.Function):
+    """`Convolution`, with gradients that are added up where they belong: autograd would make a copy for each place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
         batch_size, length, _ = x.shape
-        frames = x.flatten(0, 1)
-        num_windows = len(frames) - self.kernel_size + 1
-        y: Tensor = self.bias
-        for place, weight in enumerate(self.weight.unbind()):
-            y = torch.addmm(y, frames[place : place + num_windows], weight)
-        y = F.pad(y, (0, 0, 0, self.kernel_size - 1)).view(batch_size, length, -1)
-        return y[:, : length - self.kernel_size + 1]
+        frames, kernel_size = x.flatten(0, 1), len(weight)
+        num_windows = len(frames) - kernel_size + 1
+        y = x.new_empty(len(frames), weight.shape[2])
+        sums = y[:num_windows].copy_(bias)
+        for place in range(kernel_size):
+            sums.addmm_(frames[place : place + num_windows], weight[place])
+        return y.view(batch_size, length, -1)[:, : length - kernel_size + 1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        frames, kernel_size = x.flatten(0, 1), len(weight)
+        num_windows = len(frames) - kernel_size + 1
+        straddling = kernel_size - 1
+        of_windows = F.pad(grad, (0, 0, 0, straddling)).flatten(0, 1)[:num_windows]
+        of_frames, of_weight = torch.zeros_like(frames), torch.empty_like(weight)
+        for place in range(kernel_size):
+            of_frames[place : place + num_windows].addmm_(of_windows, weight[place].T)
+            torch.mm(frames[place : place + num_windows].T, of_windows, out=of_weight[place])
+        return of_frames.view(x.shape), of_weight, of_windows.sum(0)
 
 
 class FrameLinear(nn.Module):
@@ -133,10 +162,9 @@ class FrameLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, at most num_frames, in_features) -> (batch, out_features)."""
-        given, num_frames = x.shape[1], self.weight.shape[0]
-        own, repeated = self.weight.split([given - 1, num_frames - given + 1])
-        weight = torch.cat([own, repeated.sum(0, keepdim=True)])  # (given, in_features, out_features)
-        return torch.addmm(self.bias, x.flatten(1), weight.flatten(0, 1))
+        own, repeated = self.weight.split([x.shape[1] - 1, self.weight.shape[0] - x.shape[1] + 1])
+        y = torch.addmm(self.bias, x[:, -1], repeated.sum(0))
+        return torch.addmm(y, x[:, :-1].flatten(1), own.flatten(0, 1))
 
 
 def repeat_last(x: Tensor, length: int) -> Tensor:
@@ -147,8 +175,31 @@ def repeat_last(x: Tensor, length: int) -> Tensor:
 
 def max_pool(x: Tensor, pool_size: int) -> Tensor:
     """(batch, length, width) -> (batch, length / pool_size, width)."""
-    frames = x.view(x.shape[0], -1, pool_size, x.shape[2]).unbind(2)
-    return functools.reduce(lambda a, b: torch.where(a >= b, a, b), frames)
+    return cast(Tensor, cast(Any, _MaxPool).apply(x, pool_size))
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pool_size: int) -> Tensor:
+        best, *others = x.view(x.shape[0], -1, pool_size, x.shape[2]).unbind(2)
+        stays = []  # whether the best so far is that of one frame more
+        for frame in others:
+            stays.append(best >= frame)
+            best = torch.maximum(best, frame)
+        ctx.save_for_backward(*stays)
+        return best
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        stays = ctx.saved_tensors
+        of_frames = grad.new_empty(*grad.shape[:2], len(stays) + 1, grad.shape[2])
+        for frame in reversed(range(len(stays))):
+            before = grad * stays[frame]
+            torch.sub(grad, before, out=of_frames[:, :, frame + 1])
+            grad = before
+        of_frames[:, :, 0] = grad
+        return of_frames.flatten(1, 2), None
 
 
 class CharCNNForSequenceClassification(PreTrainedModel):
@@ -173,7 +224,7 @@ class CharCNNForSequenceClassification(PreTrainedModel):
         self.dense1 = FrameLinear(num_features, config.num_filters, config.dense_size)
         self.dense2 = nn.Linear(config.dense_size, config.dense_size)
         self.classifier = nn.Linear(config.dense_size, cast(int, config.num_labels))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

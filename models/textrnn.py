@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kr_text.models.dropout import Dropout
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.models.ranges import require_at_least, require_dropout, require_token_id
 
@@ -60,17 +61,33 @@ class TextRNNConfig(PreTrainedConfig):
         self.pad_token_id = pad_token_id
 
 
-def reverse_rows(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverses the first `lengths[i]` steps of row i and leaves its padding where it is; its own inverse.
+def reversed_places(seq_len: int, lengths: Tensor) -> Tensor:
+    """Where `reverse_rows` takes each step from: row i's first `lengths[i]` in reverse, its padding from where it is.
 
-    Args:
-        x: (batch, seq_len, width).
-        lengths: (batch,).
+    Returns:
+        (batch * seq_len,), places in the steps of all rows, one row after the other.
     """
-    steps = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+    steps = torch.arange(seq_len, device=lengths.device).expand(len(lengths), seq_len)
     last = lengths[:, None] - 1
-    order = torch.where(steps <= last, last - steps, steps)
-    return x.gather(1, order[:, :, None].expand_as(x))
+    begins = torch.arange(len(lengths), device=lengths.device)[:, None] * seq_len
+    return (begins + torch.where(steps <= last, last - steps, steps)).flatten()
+
+
+def reverse_rows(x: Tensor, places: Tensor) -> Tensor:
+    """(batch, seq_len, width) in the order of `reversed_places`; its own inverse."""
+    return cast(Tensor, cast(Any, _Reverse).apply(x, places))
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return x.flatten(0, 1).index_select(0, places).view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return reverse_rows(grad, places), None  # as it is its own inverse
 
 
 def recur(cell: nn.Module, x: Tensor) -> Tensor:
@@ -94,7 +111,7 @@ class TextRNNForSequenceClassification(PreTrainedModel):
         self.left_to_right = cell(config.embedding_dim, config.context_size, batch_first=True)
         self.right_to_left = cell(config.embedding_dim, config.context_size, batch_first=True)
         self.hidden = nn.Linear(2 * config.context_size + config.embedding_dim, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, cast(int, config.num_labels))
         self.post_init()
 
@@ -133,14 +150,16 @@ class TextRNNForSequenceClassification(PreTrainedModel):
         """
         input_ids, lengths = left_align(input_ids, attention_mask, self.config.pad_token_id)
         words = self.dropout(self.embedding(input_ids))  # (batch, seq_len, embedding_dim)
+        places = reversed_places(input_ids.shape[1], lengths)
         seen = recur(self.left_to_right, words)
-        ahead = recur(self.right_to_left, reverse_rows(words, lengths))
+        ahead = recur(self.right_to_left, reverse_rows(words, places))
         # A word's left context ends with the word before it, and its right context with the one after it: shift by one.
         left = F.pad(seen[:, :-1], (0, 0, 1, 0))
-        right = reverse_rows(F.pad(ahead[:, :-1], (0, 0, 1, 0)), lengths)
-        hidden = torch.tanh(self.hidden(torch.cat([left, words, right], dim=-1)))  # (batch, seq_len, hidden_size)
+        right = reverse_rows(F.pad(ahead[:, :-1], (0, 0, 1, 0)), places)
+        hidden = self.hidden(torch.cat([left, words, right], dim=-1))  # (batch, seq_len, hidden_size)
         padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths[:, None]
-        pooled = hidden.masked_fill(padding[:, :, None], -1.0).amax(dim=1)  # tanh is never below -1
+        pooled = hidden.masked_fill_(padding[:, :, None], -torch.inf).max(dim=1).values
+        pooled = torch.tanh(pooled)  # of the maximum, which is the maximum of the tanh
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else F.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kr_text.models.dropout import Dropout
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.models.ranges import require_at_least, require_dropout, require_token_id
 
@@ -81,7 +82,7 @@ class EncoderLayer(nn.Module):
         self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
         self.output = nn.Linear(config.intermediate_size, config.hidden_size)
         self.output_norm = nn.LayerNorm(config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         """One layer: x (batch, seq_len, hidden_size), visible (batch, 1, 1, seq_len), True where a word may be seen."""
@@ -95,7 +96,11 @@ class EncoderLayer(nn.Module):
         batch, seq_len, _ = x.shape
         heads = self.query_key_value(x).view(batch, seq_len, 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (batch, num_heads, seq_len, head_size)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        if torch.is_autocast_enabled("cpu"):  # torch's bf16 kernel takes four times as long as that for float32
+            with torch.autocast("cpu", enabled=False):
+                mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=visible)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         output: Tensor = self.attention_output(mixed.transpose(1, 2).reshape(batch, seq_len, -1))
         return output
 
@@ -110,7 +115,7 @@ class TransformerForSequenceClassification(PreTrainedModel):
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, cast(int, config.num_labels))
         self.post_init()
 

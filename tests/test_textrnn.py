@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kr_text.models.textrnn import TextRNNConfig, TextRNNForSequenceClassification, reverse_rows
+from kr_text.models.textrnn import TextRNNConfig, TextRNNForSequenceClassification, reverse_rows, reversed_places
 
 CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
 TEXTS = [[3, 5, 4, 9, 2, 3, 3, 8], [6, 8, 9], [5, 1], [2]]
@@ -96,10 +96,10 @@ def test_an_empty_text_pools_nothing() -> None:
 
 def test_reverse_rows_turns_the_words_and_leaves_the_padding() -> None:
     x = torch.tensor([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8], [9, 0, 0, 0, 0], [0, 0, 0, 0, 0]])[:, :, None]
-    lengths = torch.tensor([3, 5, 1, 0])
-    reversed_rows = reverse_rows(x, lengths)
+    places = reversed_places(5, torch.tensor([3, 5, 1, 0]))
+    reversed_rows = reverse_rows(x, places)
     assert reversed_rows[:, :, 0].tolist() == [[3, 2, 1, 0, 0], [8, 7, 6, 5, 4], [9, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
-    assert torch.equal(reverse_rows(reversed_rows, lengths), x)
+    assert torch.equal(reverse_rows(reversed_rows, places), x)
 
 
 def test_words_far_apart_meet_in_the_contexts() -> None:
