@@ -153,7 +153,10 @@ class _Convolve(torch.autograd.Function):
 
 
 class FrameLinear(nn.Module):
-    """A dense layer over `num_frames` frames, of which the first are given and the others equal the last of these."""
+    """A dense layer over `num_frames` frames, of which the first are given and the others equal the last of these.
+
+    It computes in its weights' precision under autocast too: to read them takes longer than to multiply.
+    """
 
     def __init__(self, num_frames: int, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -162,9 +165,33 @@ class FrameLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, at most num_frames, in_features) -> (batch, out_features)."""
-        own, repeated = self.weight.split([x.shape[1] - 1, self.weight.shape[0] - x.shape[1] + 1])
-        y = torch.addmm(self.bias, x[:, -1], repeated.sum(0))
-        return torch.addmm(y, x[:, :-1].flatten(1), own.flatten(0, 1))
+        with torch.autocast(x.device.type, enabled=False):
+            y = cast(Any, _MultiplyFrames).apply(x.to(self.weight.dtype), self.weight)
+            return cast(Tensor, y + self.bias)
+
+
+class _MultiplyFrames(torch.autograd.Function):
+    """`FrameLinear` without bias, with a gradient that is written where it belongs: autograd would copy it twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        own, others = weight.split([x.shape[1] - 1, weight.shape[0] - x.shape[1] + 1])
+        repeated = others.sum(0)
+        ctx.save_for_backward(x, own, repeated)
+        ctx.num_frames = weight.shape[0]
+        return torch.addmm(x[:, -1] @ repeated, x[:, :-1].flatten(1), own.flatten(0, 1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, own, repeated = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        of_x[:, :-1] = (grad @ own.flatten(0, 1).T).unflatten(1, own.shape[:2])
+        of_x[:, -1] = grad @ repeated.T
+        of_weight = own.new_empty(ctx.num_frames, *own.shape[1:])
+        torch.mm(x[:, :-1].flatten(1).T, grad, out=of_weight[: len(own)].flatten(0, 1))
+        of_weight[len(own) :] = x[:, -1].T @ grad
+        return of_x, of_weight
 
 
 def repeat_last(x: Tensor, length: int) -> Tensor:
