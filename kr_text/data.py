@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -324,4 +325,14 @@ def _cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> t
     shuffled = np.random.default_rng(seed).permutation(num_rows)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     aside = np.sort(by_class[((np.arange(size) + 0.5) * num_rows // size).astype(int)])
-    return dataset.select(np.delete(np.arange(num_rows), aside)), dataset.select(aside)
+    keep = np.ones(num_rows, dtype=bool)
+    keep[aside] = False
+    # `select` would have every later pass over the rest collect its rows one by one.
+    rest = dataset.with_format("arrow").map(
+        _rows_where, with_indices=True, batched=True, batch_size=10_000, fn_kwargs={"keep": keep}, desc="Cutting"
+    )
+    return rest.with_format(None), dataset.select(aside)
+
+
+def _rows_where(table: pa.Table, indices: list[int], *, keep: npt.NDArray[np.bool_]) -> pa.Table:
+    return table.filter(pa.array(keep[indices]))

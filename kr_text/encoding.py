@@ -1,5 +1,6 @@
 """From texts to token ids, in Arrow from end to end."""
 
+import json
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -9,6 +10,10 @@ import pyarrow as pa
 from datasets import DatasetDict
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from kr_text.word_encoder import WordEncoder, Words
+
+BATCH = 20_000  # texts, whose words are looked up together
 
 
 def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict:
@@ -22,6 +27,7 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
         _encode_batch,
         batched=True,
         remove_columns=["text", "label"],
+        batch_size=BATCH,
         fn_kwargs=_settings(tokenizer),
         desc="tokenizing",
     )
@@ -30,7 +36,7 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
 
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> pa.Table:
     """The columns input_ids and length (in tokens) of texts, as `encode` makes them."""
-    return _encode(texts, **_settings(tokenizer))
+    return _encode(pa.array(texts, pa.string()), **_settings(tokenizer))
 
 
 def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -43,21 +49,51 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 def _encode_batch(batch: pa.Table, **settings: Any) -> pa.Table:
-    return _encode(batch["text"].to_pylist(), **settings).append_column("labels", batch["label"])
+    return _encode(batch["text"].combine_chunks(), **settings).append_column("labels", batch["label"])
 
 
-def _encode(texts: list[str], **settings: Any) -> pa.Table:
-    ids = [encoding.ids for encoding in _backend(**settings).encode_batch_fast(texts)]
-    lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
-    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum()))
-    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
-    return pa.table({"input_ids": pa.ListArray.from_arrays(offsets, flat), "length": lengths})
+def _encode(
+    texts: pa.Array, *, backend: str, max_length: int, truncation_side: str, split_special_tokens: bool
+) -> pa.Table:
+    encoder = _encoder(backend, max_length, truncation_side, split_special_tokens)
+    if isinstance(encoder, WordEncoder):
+        words = truncate(encoder(texts), max_length, truncation_side)
+    else:
+        ids = [encoding.ids for encoding in encoder.encode_batch_fast(texts.to_pylist())]
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        words = Words(np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum())), lengths)
+    offsets = np.concatenate([[0], words.lengths.cumsum()]).astype(np.int32)
+    return pa.table(
+        {"input_ids": pa.ListArray.from_arrays(offsets, words.ids), "length": words.lengths.astype(np.int32)}
+    )
+
+
+def truncate(words: Words, max_length: int, side: str) -> Words:
+    """Cuts each row to `max_length` ids, at its "right" or "left"."""
+    lengths = words.lengths
+    if lengths.max(initial=0) <= max_length:
+        return words
+    from_begin = np.arange(len(words.ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    keep = from_begin < max_length if side == "right" else from_begin >= np.repeat(lengths - max_length, lengths)
+    return Words(words.ids[keep], lengths.clip(max=max_length))
 
 
 @lru_cache(maxsize=1)
-def _backend(backend: str, max_length: int, truncation_side: str, split_special_tokens: bool) -> Tokenizer:
+def _encoder(
+    backend: str, max_length: int, truncation_side: str, split_special_tokens: bool
+) -> Tokenizer | WordEncoder:
     tokenizer = Tokenizer.from_str(backend)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, direction=truncation_side)
     tokenizer.encode_special_tokens = split_special_tokens
+    if split_special_tokens and splits_at_blanks(json.loads(backend)):
+        tokenizer.no_truncation()
+        return WordEncoder(tokenizer)
+    tokenizer.enable_truncation(max_length, direction=truncation_side)
     return tokenizer
+
+
+def splits_at_blanks(backend: dict[str, Any]) -> bool:
+    """Whether a tokenizer is like those of `word_tokenizer`, for which a text is its pieces between blanks."""
+    adds_tokens = (backend["post_processor"] or {}).get("special_tokens", {})
+    parts = [(backend[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
+    return parts == ["BertNormalizer", "BertPreTokenizer", "WordLevel"] and not adds_tokens

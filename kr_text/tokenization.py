@@ -3,8 +3,12 @@
 import string
 from collections.abc import Iterable
 
+import numpy as np
+import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from kr_text.word_encoder import WordEncoder, count_pieces, join_pieces
 
 PAD, UNK = "[PAD]", "[UNK]"  # the ids 0 and 1
 
@@ -13,12 +17,12 @@ ALPHABET = string.ascii_lowercase + string.digits + "-,;.!?:'\"/\\|_@#$%^&*~`+=<
 
 
 def word_tokenizer(
-    texts: Iterable[str] | Iterable[list[str]], *, vocab_size: int, min_frequency: int = 1, max_length: int
+    texts: Iterable[pa.Array | list[str]], *, vocab_size: int, min_frequency: int = 1, max_length: int
 ) -> PreTrainedTokenizerFast:
     """Builds a tokenizer of lower-case words and marks from the training texts.
 
     Args:
-        texts: the texts, or batches of them.
+        texts: batches of texts.
         vocab_size: the most frequent words are kept, up to this many with `[PAD]` and `[UNK]`.
         min_frequency: words seen less often become `[UNK]`.
         max_length: words that a text is cut to where truncation is asked for.
@@ -26,11 +30,22 @@ def word_tokenizer(
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=[PAD, UNK], show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    counts = count_words(tokenizer, count_pieces(texts))
+    words = sorted((word for word, count in counts.items() if count >= min_frequency), key=lambda w: (-counts[w], w))
+    vocab = {word: index for index, word in enumerate([PAD, UNK, *words[: max(0, vocab_size - 2)]])}
+    tokenizer.model = models.WordLevel(vocab, unk_token=UNK)
     return _fast_tokenizer(tokenizer, max_length)
+
+
+def count_words(tokenizer: Tokenizer, counts: dict[str, int]) -> dict[str, int]:
+    """How often each word is in a corpus, from how often each piece between blanks is; leaves `tokenizer` with them."""
+    pieces = list(counts)
+    trainer = trainers.WordLevelTrainer(vocab_size=2**62, show_progress=False)
+    tokenizer.train_from_iterator(join_pieces(pieces), trainer)
+    words = WordEncoder(tokenizer).words_of_pieces(pieces)
+    weights = np.repeat(np.fromiter(counts.values(), np.int64, len(counts)), words.lengths)
+    totals = np.bincount(words.ids, weights, minlength=tokenizer.get_vocab_size() + 1).astype(np.int64).tolist()
+    return {word: totals[index] for word, index in tokenizer.get_vocab().items() if totals[index]}
 
 
 def character_tokenizer(*, max_length: int) -> PreTrainedTokenizerFast:

@@ -142,7 +142,9 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
     if isinstance(config, CharCNNConfig):
         tokenizer = character_tokenizer(max_length=run.max_length or config.num_frames)
     else:
-        batches = (batch["text"] for batch in data["train"].iter(batch_size=1000))
+        batches = (
+            batch["text"].combine_chunks() for batch in data["train"].with_format("arrow").iter(batch_size=50_000)
+        )
         tokenizer = word_tokenizer(batches, **tokenizer_sizes)
     config.vocab_size = len(tokenizer)
     model = model_class(config)

@@ -28,7 +28,7 @@ def data(texts: list[str] = TEXTS, labels: list[int] = LABELS) -> DatasetDict:
 
 
 def words(max_length: int = 20) -> PreTrainedTokenizerFast:
-    return word_tokenizer(TEXTS, vocab_size=30, max_length=max_length)
+    return word_tokenizer([TEXTS], vocab_size=30, max_length=max_length)
 
 
 def with_special_tokens(max_length: int = 20) -> PreTrainedTokenizerFast:

@@ -71,7 +71,7 @@ def exact_model(model: PreTrainedModel) -> PreTrainedModel:
 def tokenizer(name: str) -> PreTrainedTokenizerFast:
     if name == "charcnn":
         return character_tokenizer(max_length=150)
-    return word_tokenizer(SENTENCES, vocab_size=30, max_length=12)
+    return word_tokenizer([SENTENCES], vocab_size=30, max_length=12)
 
 
 def alone(model: PreTrainedModel, texts: list[list[int]] = TEXTS) -> Tensor:

@@ -35,7 +35,7 @@ def test_the_tokenizer_takes_the_sizes_of_the_recipe(model: str, dataset: str) -
         assert set(sizes) <= {"max_length"}
     else:
         assert set(sizes) == {"vocab_size", "min_frequency", "max_length"}
-        assert word_tokenizer(["a text"], **sizes).model_max_length == sizes["max_length"]
+        assert word_tokenizer([["a text"]], **sizes).model_max_length == sizes["max_length"]
 
 
 @pytest.mark.parametrize(("model", "dataset"), [pair for pair in PAIRS if pair[0] in MODELS])

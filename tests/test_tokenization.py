@@ -22,7 +22,7 @@ ODD_TEXTS = [
 
 
 def words(**kwargs: int) -> PreTrainedTokenizerFast:
-    return word_tokenizer(TEXTS, **{"vocab_size": 100, "max_length": 50, **kwargs})
+    return word_tokenizer([TEXTS], **{"vocab_size": 100, "max_length": 50, **kwargs})
 
 
 @pytest.fixture(params=["words", "characters"])
@@ -42,12 +42,12 @@ def test_padding_is_0_and_unknown_is_1(tokenizer: PreTrainedTokenizerFast) -> No
 
 
 def test_words_are_lower_cased_and_lose_their_accents() -> None:
-    tokenizer = word_tokenizer(["caf\u00e9 \u00dcber"], vocab_size=10, max_length=10)
+    tokenizer = word_tokenizer([["caf\u00e9 \u00dcber"]], vocab_size=10, max_length=10)
     assert tokenizer.tokenize("CAF\u00c9 uber \u00fcber") == ["cafe", "uber", "uber"]
 
 
 def test_marks_are_words_of_their_own() -> None:
-    tokenizer = word_tokenizer(["don't stop, it's $5.50!"], vocab_size=20, max_length=20)
+    tokenizer = word_tokenizer([["don't stop, it's $5.50!"]], vocab_size=20, max_length=20)
     marks = ["don", "'", "t", "stop", ",", "it", "'", "s", "$", "5", ".", "50", "!"]
     assert tokenizer.tokenize("don't stop, it's $5.50!") == marks
 
@@ -67,12 +67,12 @@ def test_min_frequency_drops_rarer_words() -> None:
 
 def test_batches_of_training_texts_give_the_vocabulary_of_single_texts() -> None:
     batched = word_tokenizer(iter([TEXTS[:2], TEXTS[2:]]), vocab_size=100, max_length=50)
-    single = word_tokenizer(iter(TEXTS), vocab_size=100, max_length=50)
+    single = word_tokenizer(iter([TEXTS]), vocab_size=100, max_length=50)
     assert batched.get_vocab() == single.get_vocab() == words().get_vocab()
 
 
 def test_without_words_there_are_the_special_tokens() -> None:
-    tokenizer = word_tokenizer(["", " "], vocab_size=100, max_length=50)
+    tokenizer = word_tokenizer([["", " "]], vocab_size=100, max_length=50)
     assert tokenizer.get_vocab() == {"[PAD]": 0, "[UNK]": 1}
     assert tokenizer("the cat")["input_ids"] == [1, 1]
 
@@ -123,7 +123,7 @@ def test_a_text_that_spells_out_a_special_token_holds_only_its_characters(tokeni
     ids = tokenizer("[PAD] a [UNK] a")["input_ids"]
     assert 0 not in ids
     assert ids == tokenizer("[pad] a [unk] a")["input_ids"]
-    assert word_tokenizer(["[PAD]"], vocab_size=9, max_length=9).tokenize("[PAD]") == ["[", "pad", "]"]
+    assert word_tokenizer([["[PAD]"]], vocab_size=9, max_length=9).tokenize("[PAD]") == ["[", "pad", "]"]
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -136,7 +136,7 @@ def test_odd_texts_have_as_many_ids_as_mask_and_all_in_the_vocabulary(
 
 
 def test_odd_texts_can_be_trained_on() -> None:
-    tokenizer = word_tokenizer(ODD_TEXTS, vocab_size=100, max_length=50)
+    tokenizer = word_tokenizer([ODD_TEXTS], vocab_size=100, max_length=50)
     assert tokenizer.tokenize("Na\u00efve \U0001f600 \u4e2d\u6587 a\0b") == [
         "naive",
         "\U0001f600",

@@ -28,7 +28,7 @@ EXPECTED = {"the": [1.0, 2.0, 3.0, 4.0], "cat": [0.5, -0.25, 1e-3, 0.0]}
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
     """[PAD], [UNK], the, cat, cafe, dog."""
-    return word_tokenizer(["the the the cat cat Caf\u00e9 dog"], vocab_size=10, max_length=10)
+    return word_tokenizer([["the the the cat cat Caf\u00e9 dog"]], vocab_size=10, max_length=10)
 
 
 def fasttext(**kwargs: Any) -> FastTextForSequenceClassification:

@@ -1,0 +1,132 @@
+"""Word tokenization of many texts, worked out once for each distinct piece of text between two blanks.
+
+A corpus of millions of words has some hundred thousand such pieces. `tokenizers` takes each text anew, and so ten times
+as long.
+"""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+MARK = "\u2042"  # a punctuation mark, so a word of its own; it parts the pieces that are tokenized together
+TOGETHER = 256  # pieces
+MAX_KNOWN = 500_000  # pieces
+
+Ints = npt.NDArray[np.int64]
+
+
+class Pieces(NamedTuple):
+    """Texts as the pieces between their blanks."""
+
+    distinct: list[str]
+    indices: Ints  # of the pieces of all texts, one text after the other
+    counts: Ints  # (number of texts,): how many pieces each has
+
+
+class Words(NamedTuple):
+    """Rows of word ids, one row after the other."""
+
+    ids: npt.NDArray[np.int32]
+    lengths: Ints  # (rows,)
+
+
+def split_at_blanks(texts: pa.Array) -> Pieces:
+    """Splits each text at each blank, on all cores."""
+    num_threads = os.cpu_count() or 1
+    step = max(1, -(-len(texts) // num_threads))
+    with ThreadPoolExecutor(num_threads) as pool:
+        lists = list(pool.map(_split, (texts[begin : begin + step] for begin in range(0, len(texts), step))))
+    pieces = pa.chunked_array([encoded for encoded, _ in lists], pa.dictionary(pa.int32(), pa.string()))
+    chunks = pieces.unify_dictionaries().chunks
+    if not chunks:
+        return Pieces([], np.empty(0, np.int64), np.empty(0, np.int64))
+    indices = np.concatenate([chunk.indices.to_numpy() for chunk in chunks], dtype=np.int64)
+    return Pieces(
+        chunks[0].dictionary.to_pylist(), indices, np.concatenate([counts for _, counts in lists], dtype=np.int64)
+    )
+
+
+def _split(texts: pa.Array) -> tuple[pa.DictionaryArray, Ints]:
+    lists = pc.split_pattern(texts, " ")
+    return lists.flatten().dictionary_encode(), lists.value_lengths().to_numpy()
+
+
+def count_pieces(batches: Iterable[pa.Array | list[str]]) -> dict[str, int]:
+    """How often each piece is in the texts."""
+    counts: dict[str, int] = {}
+    for batch in batches:
+        pieces = split_at_blanks(pa.array(batch, pa.string()) if isinstance(batch, list) else batch)
+        for piece, count in zip(pieces.distinct, np.bincount(pieces.indices).tolist(), strict=True):
+            counts[piece] = counts.get(piece, 0) + count
+    return counts
+
+
+def join_pieces(pieces: list[str]) -> list[str]:
+    """Texts of many pieces each, for what takes longer with many texts than with long ones."""
+    return [f" {MARK} ".join(pieces[begin : begin + TOGETHER]) for begin in range(0, len(pieces), TOGETHER)]
+
+
+class WordEncoder:
+    """The ids of `tokenizer`, for one that splits at blanks and looks up words, as `word_tokenizer` makes them.
+
+    Args:
+        tokenizer: neither pads nor truncates.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.marked = Tokenizer.from_str(tokenizer.to_str())
+        self.marked.encode_special_tokens = tokenizer.encode_special_tokens  # which the string has not
+        vocab = tokenizer.get_vocab()
+        self.mark_id = vocab.setdefault(MARK, len(vocab))
+        self.marked.model = type(tokenizer.model)(vocab, unk_token=tokenizer.model.unk_token)
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts again without a piece that is known."""
+        self.places: dict[str, int] = {}
+        self.ids = np.empty(0, dtype=np.int32)
+        self.offsets = np.zeros(1, dtype=np.int64)  # (number of pieces + 1,)
+
+    def __call__(self, texts: pa.Array) -> Words:
+        """The ids of each text."""
+        pieces = split_at_blanks(texts)
+        if len(self.places) > MAX_KNOWN:
+            self.forget()
+        new = [piece for piece in pieces.distinct if piece not in self.places]
+        if new:
+            self._learn(new)
+        places = np.fromiter(map(self.places.__getitem__, pieces.distinct), np.int64, len(pieces.distinct))
+        begins = self.offsets[:-1][places][pieces.indices]
+        lengths = np.diff(self.offsets)[places][pieces.indices]
+        ends = np.concatenate([[0], lengths.cumsum()])
+        chosen = np.repeat(begins - ends[:-1], lengths)
+        chosen += np.arange(len(chosen))
+        last_pieces = pieces.counts.cumsum()
+        return Words(self.ids.take(chosen), np.diff(ends[np.concatenate([[0], last_pieces])]))
+
+    def _learn(self, pieces: list[str]) -> None:
+        words = self.words_of_pieces(pieces)
+        self.places.update(zip(pieces, range(len(self.places), len(self.places) + len(pieces)), strict=True))
+        self.ids = np.concatenate([self.ids, words.ids])
+        self.offsets = np.concatenate([self.offsets, self.offsets[-1] + words.lengths.cumsum()])
+
+    def words_of_pieces(self, pieces: list[str]) -> Words:
+        """The ids of each piece."""
+        plain = [piece for piece in pieces if MARK not in piece]
+        if len(plain) < len(pieces):
+            encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(pieces)]
+            flat = np.fromiter(chain.from_iterable(encoded), np.int32)
+            return Words(flat, np.fromiter(map(len, encoded), np.int64, len(encoded)))
+        encoded = [[*encoding.ids, self.mark_id] for encoding in self.marked.encode_batch_fast(join_pieces(plain))]
+        flat = np.fromiter(chain.from_iterable(encoded), np.int32)
+        marks = np.flatnonzero(flat == self.mark_id)
+        return Words(np.delete(flat, marks), np.diff(marks, prepend=-1) - 1)
