@@ -1,6 +1,6 @@
 """Whole batches cut out of Arrow columns, so that no row of them becomes Python objects on the way to the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -67,6 +67,41 @@ def batches_for(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows
     """Batches as the model likes them best: flat ones for FastText."""
     flat = isinstance(model, FastTextForSequenceClassification)
     return Batches(rows, cast(int, tokenizer.pad_token_id), flat=flat)
+
+
+class ShuffledRows(torch.utils.data.Sampler[int]):
+    """The rows in an order that is new in each epoch, and depends on seed and epoch alone.
+
+    Where a batch has padding to save, it has rows of like length: those of each `WINDOW` batches of the shuffled rows
+    are sorted, and the batches of all windows shuffled again.
+
+    Args:
+        rows: which rows.
+        batch_size: rows that the network, on all processes, sees between two steps.
+        seed: of the orders.
+    """
+
+    WINDOW = 50
+
+    def __init__(self, rows: Batches, batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """To be called before each epoch, as the Trainer does."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(len(self.rows))
+        if not self.rows.flat:
+            windows = np.arange(len(order)) // (self.WINDOW * self.batch_size)
+            order = order[np.lexsort((np.diff(self.rows.offsets)[order], windows))]
+            whole = len(order) - len(order) % self.batch_size
+            order[:whole] = generator.permutation(order[:whole].reshape(-1, self.batch_size)).flatten()
+        return iter(order.tolist())
 
 
 def whole_batch(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

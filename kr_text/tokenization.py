@@ -4,6 +4,7 @@ import string
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -30,20 +31,19 @@ def word_tokenizer(
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    counts = count_words(tokenizer, count_pieces(texts))
+    counts = count_words(tokenizer, *count_pieces(texts))
     words = sorted((word for word, count in counts.items() if count >= min_frequency), key=lambda w: (-counts[w], w))
     vocab = {word: index for index, word in enumerate([PAD, UNK, *words[: max(0, vocab_size - 2)]])}
     tokenizer.model = models.WordLevel(vocab, unk_token=UNK)
     return _fast_tokenizer(tokenizer, max_length)
 
 
-def count_words(tokenizer: Tokenizer, counts: dict[str, int]) -> dict[str, int]:
+def count_words(tokenizer: Tokenizer, pieces: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
     """How often each word is in a corpus, from how often each piece between blanks is; leaves `tokenizer` with them."""
-    pieces = list(counts)
     trainer = trainers.WordLevelTrainer(vocab_size=2**62, show_progress=False)
     tokenizer.train_from_iterator(join_pieces(pieces), trainer)
     words = WordEncoder(tokenizer).words_of_pieces(pieces)
-    weights = np.repeat(np.fromiter(counts.values(), np.int64, len(counts)), words.lengths)
+    weights = np.repeat(counts, words.lengths)
     totals = np.bincount(words.ids, weights, minlength=tokenizer.get_vocab_size() + 1).astype(np.int64).tolist()
     return {word: totals[index] for word, index in tokenizer.get_vocab().items() if totals[index]}
 

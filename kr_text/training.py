@@ -30,7 +30,7 @@ from transformers import (
 from transformers.training_args import OptimizerNames
 
 from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
-from kr_text.batches import Batches, batches_for, whole_batch
+from kr_text.batches import Batches, ShuffledRows, batches_for, whole_batch
 from kr_text.data import load
 from kr_text.encoding import encode
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
@@ -115,15 +115,19 @@ class ClassifierTrainer(KRTrainer):
     """A KRTrainer for `Batches`.
 
     It takes the norm of gradients for clipping only, since torch has none for those of a sparse table, and groups rows
-    by length only where there is padding to save.
+    by length in a moment.
     """
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         return grad_norm
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
+        if any(getattr(self.args, name) != value for name, value in GROUP_BY_LENGTH.items()):
+            return super()._get_train_sampler(train_dataset)
         rows = cast(Batches, self.train_dataset if train_dataset is None else train_dataset)
-        return torch.utils.data.RandomSampler(rows) if rows.flat else super()._get_train_sampler(rows)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ShuffledRows(rows, batch_size, seed)
 
 
 def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:

@@ -7,7 +7,7 @@ as long.
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 class Pieces(NamedTuple):
     """Texts as the pieces between their blanks."""
 
-    distinct: list[str]
+    distinct: pa.StringArray
     indices: Ints  # of the pieces of all texts, one text after the other
     counts: Ints  # (number of texts,): how many pieces each has
 
@@ -47,11 +47,9 @@ def split_at_blanks(texts: pa.Array) -> Pieces:
     pieces = pa.chunked_array([encoded for encoded, _ in lists], pa.dictionary(pa.int32(), pa.string()))
     chunks = pieces.unify_dictionaries().chunks
     if not chunks:
-        return Pieces([], np.empty(0, np.int64), np.empty(0, np.int64))
+        return Pieces(pa.array([], pa.string()), np.empty(0, np.int64), np.empty(0, np.int64))
     indices = np.concatenate([chunk.indices.to_numpy() for chunk in chunks], dtype=np.int64)
-    return Pieces(
-        chunks[0].dictionary.to_pylist(), indices, np.concatenate([counts for _, counts in lists], dtype=np.int64)
-    )
+    return Pieces(chunks[0].dictionary, indices, np.concatenate([counts for _, counts in lists], dtype=np.int64))
 
 
 def _split(texts: pa.Array) -> tuple[pa.DictionaryArray, Ints]:
@@ -59,14 +57,20 @@ def _split(texts: pa.Array) -> tuple[pa.DictionaryArray, Ints]:
     return lists.flatten().dictionary_encode(), lists.value_lengths().to_numpy()
 
 
-def count_pieces(batches: Iterable[pa.Array | list[str]]) -> dict[str, int]:
-    """How often each piece is in the texts."""
-    counts: dict[str, int] = {}
+def count_pieces(batches: Iterable[pa.Array | list[str]]) -> tuple[list[str], Ints]:
+    """The distinct pieces of the texts, and how often each is in them."""
+    tables = [pa.table({"piece": pa.array([], pa.string()), "count": pa.array([], pa.int64())})]
     for batch in batches:
         pieces = split_at_blanks(pa.array(batch, pa.string()) if isinstance(batch, list) else batch)
-        for piece, count in zip(pieces.distinct, np.bincount(pieces.indices).tolist(), strict=True):
-            counts[piece] = counts.get(piece, 0) + count
-    return counts
+        tables.append(pa.table({"piece": pieces.distinct, "count": np.bincount(pieces.indices).astype(np.int64)}))
+        if len(tables) > 20:
+            tables = [_sum_counts(tables)]
+    total = _sum_counts(tables)
+    return total["piece"].to_pylist(), total["count"].to_numpy()
+
+
+def _sum_counts(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).group_by("piece").aggregate([("count", "sum")]).rename_columns(["piece", "count"])
 
 
 def join_pieces(pieces: list[str]) -> list[str]:
@@ -101,10 +105,12 @@ class WordEncoder:
         pieces = split_at_blanks(texts)
         if len(self.places) > MAX_KNOWN:
             self.forget()
-        new = [piece for piece in pieces.distinct if piece not in self.places]
-        if new:
-            self._learn(new)
-        places = np.fromiter(map(self.places.__getitem__, pieces.distinct), np.int64, len(pieces.distinct))
+        distinct = pieces.distinct.to_pylist()
+        places = self._places(distinct)
+        new = np.flatnonzero(places < 0)
+        if len(new):
+            self._learn([distinct[index] for index in new.tolist()])
+            places[new] = np.arange(len(self.places) - len(new), len(self.places))
         begins = self.offsets[:-1][places][pieces.indices]
         lengths = np.diff(self.offsets)[places][pieces.indices]
         ends = np.concatenate([[0], lengths.cumsum()])
@@ -112,6 +118,10 @@ class WordEncoder:
         chosen += np.arange(len(chosen))
         last_pieces = pieces.counts.cumsum()
         return Words(self.ids.take(chosen), np.diff(ends[np.concatenate([[0], last_pieces])]))
+
+    def _places(self, pieces: list[str]) -> Ints:
+        """Where `offsets` has each piece, -1 if nowhere yet."""
+        return np.fromiter(map(self.places.get, pieces, repeat(-1)), np.int64, len(pieces))
 
     def _learn(self, pieces: list[str]) -> None:
         words = self.words_of_pieces(pieces)

@@ -31,6 +31,8 @@ def run(folder: Path, batch_size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {**model.state_dict(), "residual_matrix": criterion.residual_matrix.detach()}
     save_file(tensors, folder / f"rank{names['accelerator'].process_index}.safetensors")
+    names["accelerator"].wait_for_everyone()
+    names["accelerator"].end_training()  # or a process may crash as it ends
 
 
 if __name__ == "__main__":

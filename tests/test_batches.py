@@ -1,9 +1,10 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kr_text.batches import Batches, whole_batch
+from kr_text.batches import Batches, ShuffledRows, whole_batch
 
 IDS = [[3, 4, 5], [6], [], [7, 8]]
 LABELS = [0, 1, 2, 0]
@@ -62,3 +63,32 @@ def test_a_loader_gets_whole_batches(rows: pa.Table, num_workers: int) -> None:
 def test_rows_without_labels(rows: pa.Table) -> None:
     (batch,) = Batches(rows.select(["input_ids"]), pad_token_id=1, flat=True).__getitems__([3, 2, 0])
     assert list(batch) == ["input_ids", "offsets"]
+
+
+def table_of_lengths(lengths: list[int]) -> pa.Table:
+    return pa.table({"input_ids": pa.array([[1] * length for length in lengths], pa.list_(pa.int32()))})
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_shuffled_rows_are_all_rows_in_an_order_of_seed_and_epoch(flat: bool) -> None:
+    rows = Batches(table_of_lengths([3] * 1000), 0, flat=flat)
+    sampler, other = ShuffledRows(rows, 8, seed=1), ShuffledRows(rows, 8, seed=2)
+    first = list(sampler)
+    assert sorted(first) == list(range(1000)) != first
+    assert list(sampler) == first != list(other)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert second != first
+    assert sorted(second) == list(range(1000))
+    assert len(sampler) == 1000
+
+
+def test_shuffled_rows_group_like_lengths_and_shuffle_the_groups() -> None:
+    lengths = np.random.default_rng(0).integers(1, 200, 1002)
+    table = table_of_lengths(lengths.tolist())
+    grouped = lengths[list(ShuffledRows(Batches(table, 0), 4, seed=1))]
+    batches = grouped[:1000].reshape(-1, 4)
+    assert np.ptp(batches, axis=1).mean() < 10  # without groups it is near 120
+    assert abs(np.corrcoef(np.arange(250), batches.mean(1))[0, 1]) < 0.3
+    flat = lengths[list(ShuffledRows(Batches(table, 0, flat=True), 4, seed=1))]
+    assert np.ptp(flat[:1000].reshape(-1, 4), axis=1).mean() > 80

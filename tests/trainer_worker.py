@@ -87,4 +87,6 @@ def whole(weight: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    accelerator = run(Path(sys.argv[1]), json.loads(sys.argv[2])).accelerator
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # or a process may crash as it ends
