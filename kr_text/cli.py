@@ -82,7 +82,8 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
     parser.add_argument("--text_column", help="column with the text; several, comma-separated, are joined")
     parser.add_argument("--label_column", help="column with the class")
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     flags = parser.parse_args(argv)
 
     from kr_text.data import load
@@ -91,7 +92,7 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
 
     _hide_progress_of_loading()
     data = load(flags.dataset, text_column=flags.text_column, label_column=flags.label_column)
-    metrics = evaluate(Classifier(flags.model, batch_size=flags.batch_size), data[flags.split])
+    metrics = evaluate(Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16), data[flags.split])
     print(metrics_table(metrics))
 
 
@@ -107,13 +108,14 @@ def _predict(argv: Sequence[str], started: float) -> None:
         "- for lines from standard input",
     )
     parser.add_argument("--text_column", help="column or key with the text; several, comma-separated, are joined")
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     flags = parser.parse_args(argv)
 
     from kr_text.prediction import Classifier, read_texts
 
     _hide_progress_of_loading()
-    classifier = Classifier(flags.model, batch_size=flags.batch_size)
+    classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)
     for label, probabilities in classifier(read_texts(flags.file, flags.text_column)):
         print(json.dumps({"label": label, "probabilities": probabilities}, ensure_ascii=False))
 

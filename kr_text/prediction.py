@@ -48,12 +48,14 @@ class Classifier:
     ['economy']
     """
 
-    def __init__(self, folder: str, *, batch_size: int = 256) -> None:
+    def __init__(self, folder: str, *, batch_size: int = 64, bf16: bool = False) -> None:
         """Loads a model and its tokenizer.
 
         Args:
             folder: a folder that `save_pretrained` wrote, or an id on the Hub.
-            batch_size: texts that go through the model at once.
+            batch_size: texts that go through the model at once; FastText takes thousands.
+            bf16: compute in bfloat16, which changes the probabilities in the third decimal, in about half the time
+                where the hardware has it.
 
         Raises:
             ValueError: there is no such model.
@@ -72,7 +74,7 @@ class Classifier:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.model: PreTrainedModel = model.to(device or "cpu").eval()
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
-        self.batch_size = batch_size
+        self.batch_size, self.bf16 = batch_size, bf16
 
     def __call__(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """Classifies texts in their order; reads ahead by no more than a few thousand."""
@@ -88,9 +90,11 @@ class Classifier:
         order = np.argsort(encoded["length"].to_numpy(), kind="stable")
         batches = batches_for(self.model, self.tokenizer, encoded)
         probabilities = np.empty((len(texts), len(self.names)))
-        for rows in np.array_split(order, range(self.batch_size, len(texts), self.batch_size)):
+        batch_size, device = CHUNK if batches.flat else self.batch_size, self.model.device
+        for rows in np.array_split(order, range(batch_size, len(texts), batch_size)):
             (batch,) = batches.__getitems__(rows)
-            logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                logits = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
             probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
         return probabilities
 

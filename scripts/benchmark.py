@@ -10,10 +10,12 @@ benchmark.md and benchmark.png. Needs the extra `benchmark`.
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from benchmark_rows import all_rows
+from benchmark_commands import command_rows
+from benchmark_rows import training_rows
 from benchmark_timing import FULL, QUICK, Row, Size
 
 from kr_text.process import prepare_for_training
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.results.mkdir(parents=True, exist_ok=True)
     size = QUICK if flags.quick else FULL
     rows: list[Row] = []
-    for row in all_rows(flags.dataset, size):
+    for row in chain(training_rows(flags.dataset, size), command_rows(flags.dataset, size)):
         rows.append(row)
         low, high = min(row.figures), max(row.figures)
         print(f"{row.path} against {row.peer}: {row.median:.3g}{row.unit} ({low:.3g} to {high:.3g})", flush=True)
@@ -76,7 +78,7 @@ def plot(rows: list[Row], path: Path) -> None:
     axes.set_yticks(places, [f"{row.path}\nagainst {row.peer}" for row in rows], fontsize=7)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
+    ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     axes.set_xticks(ticks, map("{:g}".format, ticks))
     axes.minorticks_off()
     axes.set_xlabel("time, ours over theirs (logarithmic)")

@@ -134,8 +134,8 @@ def test_the_help_names_each_command(capsys: pytest.CaptureFixture[str], command
     ("command", "flags"),
     [
         ("train", ["--model", "--dataset", "--loss", "--word_vectors", "--learning_rate", "--config"]),
-        ("evaluate", ["model", "--dataset", "--split", "--batch_size"]),
-        ("predict", ["model", "file", "--text_column", "--batch_size"]),
+        ("evaluate", ["model", "--dataset", "--split", "--batch_size", "--bf16"]),
+        ("predict", ["model", "file", "--text_column", "--batch_size", "--bf16"]),
         ("compare", ["--losses", "--seeds", "--output_dir", "kr-text train"]),
     ],
 )

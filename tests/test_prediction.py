@@ -245,3 +245,10 @@ def test_a_file_is_read_as_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {row}"}) + "\n" for row in range(10_000)) + "{")
     assert list(itertools.islice(read_texts(str(path)), 3)) == ["text 0", "text 1", "text 2"]
+
+
+def test_bf16_changes_the_probabilities_a_little(run_folder: Path) -> None:
+    exact, rounded = Classifier(str(run_folder)), Classifier(str(run_folder), bf16=True)
+    texts = ["the bank raised its rates", "the team won", ""]
+    np.testing.assert_allclose(rounded.probabilities(texts), exact.probabilities(texts), atol=0.02)
+    assert (rounded.probabilities(texts) != exact.probabilities(texts)).any()

@@ -1,0 +1,268 @@
+"""What benchmark.py compares around training: commands from a cold start, reading and encoding, prediction, memory."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import fasttext
+import numpy as np
+import torch
+from benchmark_rows import NO_CHECKPOINTS, Bench
+from benchmark_timing import Row, Size, in_turn, ratios, seconds
+from datasets import DatasetDict
+from transformers import pipeline
+
+from kr_text.batches import Batches, ShuffledRows
+from kr_text.data import load
+from kr_text.encoding import encode
+from kr_text.prediction import Classifier, read_texts
+from kr_text.tokenization import character_tokenizer, word_tokenizer
+
+FASTTEXT = """\
+import sys, fasttext
+model = fasttext.train_supervised(
+    sys.argv[1], dim=10, wordNgrams=2, epoch=5, thread=2, lr=0.5, bucket=500_000, verbose=0)
+model.save_model(sys.argv[2])
+"""
+
+
+def command_rows(dataset: str, size: Size) -> Iterator[Row]:
+    """Every comparison but those of training."""
+    yield from start_rows(size)
+    data = load(dataset, max_train_rows=size.rows)
+    yield from encoding_rows(data, size)
+    yield from prediction_rows(dataset, data, size)
+    yield from scaling_rows(data, size)
+    yield from cold_rows(Path(dataset).name, data, size)
+    yield from memory_rows(size)
+
+
+def run(*command: str | Path, **environment: str) -> None:
+    """Runs it, silently, unless it fails."""
+    result = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{result.stderr}")
+
+
+def start_rows(size: Size) -> Iterator[Row]:
+    """What a command costs before it does anything."""
+    python = partial(run, sys.executable)
+    timed = [seconds(partial(python, "-m", "kr_text.cli", "--help")) for _ in range(size.rounds + 1)][1:]
+    yield Row("kr-text --help", "-", "from the shell and back", 0.5, timed, "s")
+    both = in_turn(partial(python, "-c", "import kr_text"), partial(python, "-c", "import torch"), size.rounds)
+    yield Row("import kr_text", "import torch", "in a new process", 1.2, ratios(both))
+
+
+def write_csv(data: DatasetDict, folder: Path, repeat: int) -> None:
+    """train.csv, with the rows `repeat` times, and test.csv."""
+    for split, times in (("train", repeat), ("test", 1)):
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["text", "label"])
+            rows = list(zip(data[split]["text"], data[split]["label"], strict=True))
+            for _ in range(times):
+                lines.writerows(rows)
+
+
+def write_fasttext(data: DatasetDict, path: Path, repeat: int) -> None:
+    """The training rows `repeat` times, their words parted by blanks as fastText wants them."""
+    tokenizer = word_tokenizer([data["train"]["text"][:]], vocab_size=10, max_length=10).backend_tokenizer
+    lines = []
+    for text, label in zip(data["train"]["text"], data["train"]["label"], strict=True):
+        words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+        lines.append(f"__label__{label} {' '.join(word for word, _ in words)}\n")
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(repeat):
+            file.writelines(lines)
+
+
+def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
+    """Whole commands, on ten times the rows, with nothing cached."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    dataset = folder / name  # the recipe is that of the name
+    dataset.mkdir()
+    write_csv(data, dataset, 10)
+    write_fasttext(data, folder / "fasttext.txt", 10)
+
+    def ours() -> None:
+        cache = tempfile.mkdtemp(dir=folder)
+        flags = ("--output_dir", f"{cache}/run", "--disable_tqdm", "yes")
+        run(sys.executable, "-m", "kr_text.cli", "train", "--dataset", dataset, *flags, HF_DATASETS_CACHE=cache)
+
+    def theirs() -> None:
+        run(sys.executable, "-c", FASTTEXT, folder / "fasttext.txt", folder / "model.bin")
+
+    timed = in_turn(ours, theirs, size.rounds)
+    work = f"{10 * data['train'].num_rows:,} rows; ours also evaluates, and keeps the best epoch"
+    yield Row("kr-text train from a cold start", "fastText, its whole command", work, 1.5, ratios(timed))
+
+
+def encoding_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
+    """Loading and encoding from nothing, against `tokenizers` on texts that are there."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    write_csv(data, folder, 1)
+    texts = [text for split in data for text in data[split]["text"]]
+    tokenizer = word_tokenizer([texts], vocab_size=100_000, max_length=512)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    again = []
+
+    def ours() -> float:
+        cache = tempfile.mkdtemp(dir=folder)
+        took = []
+        for _ in range(2):
+            began = time.perf_counter()
+            encode(load(folder, cache_dir=cache), tokenizer)
+            took.append(time.perf_counter() - began)
+        again.append(took[1])
+        return took[0]
+
+    def theirs() -> None:
+        for begin in range(0, len(texts), 1000):
+            for encoding in backend.encode_batch_fast(texts[begin : begin + 1000]):
+                _ = encoding.ids
+
+    timed = in_turn(ours, theirs, size.rounds)
+    work = f"{len(texts):,} texts to word ids"
+    yield Row("load, tokenize, encode", "tokenizers, all cores, texts in memory", work, 1.3, ratios(timed))
+    yield Row("load, tokenize, encode, once more", "-", work, 1.0, again[1:], "s")
+
+
+def prediction_rows(dataset: str, data: DatasetDict, size: Size) -> Iterator[Row]:
+    """Class probabilities: FastText from file to file, the others against the pipeline of transformers."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    write_fasttext(data, folder / "train.txt", 1)
+    lines = [line.split(" ", 1)[1] for line in (folder / "train.txt").read_text("utf-8").splitlines()]
+    (folder / "lines.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    peer = fasttext.train_supervised(
+        str(folder / "train.txt"), dim=10, wordNgrams=2, epoch=1, lr=0.5, bucket=500_000, verbose=0
+    )
+    classifier = saved(Bench("fasttext", dataset, size.rows), folder)
+
+    def ours() -> None:
+        with (folder / "ours.jsonl").open("w", encoding="utf-8") as file:
+            for label, probabilities in classifier(read_texts(str(folder / "lines.txt"))):
+                file.write(json.dumps({"label": label, "probabilities": probabilities}) + "\n")
+
+    def theirs() -> None:
+        with (folder / "lines.txt").open(encoding="utf-8") as source:
+            labels, probabilities = peer.predict([line.rstrip("\n") for line in source], k=-1)
+        with (folder / "theirs.txt").open("w", encoding="utf-8") as file:
+            for names, values in zip(labels, probabilities, strict=True):
+                file.write(" ".join(f"{name} {value:g}" for name, value in zip(names, values, strict=True)) + "\n")
+
+    timed = in_turn(ours, theirs, size.rounds)
+    work = f"{len(lines):,} lines, file to file, all classes"
+    yield Row("fasttext, prediction", "fastText's Python module", work, 2.0, ratios(timed))
+    texts = data["test"]["text"][: 50 * size.steps]
+    for name in ("textrnn", "transformer", "charcnn"):
+        yield pipeline_row(saved(Bench(name, dataset, size.rows), folder), name, texts, size)
+
+
+def saved(bench: Bench, folder: Path) -> Classifier:
+    """The model at its start, saved and loaded."""
+    path = folder / bench.name
+    bench.model.save_pretrained(path)
+    bench.tokenizer.save_pretrained(path)
+    _, args = bench.settings()
+    return Classifier(str(path), bf16=args.bf16)
+
+
+def pipeline_row(classifier: Classifier, name: str, texts: list[str], size: Size) -> Row:
+    """Against the pipeline at the batch size that suits it best."""
+    classify = pipeline("text-classification", model=cast(Any, classifier.model), tokenizer=classifier.tokenizer)
+    settings: dict[str, Any] = {"top_k": None, "truncation": True, "max_length": classifier.tokenizer.model_max_length}
+
+    def theirs(batch_size: int) -> None:
+        classify(texts, batch_size=batch_size, **settings)
+
+    answers: Any = classify(texts, batch_size=32, **settings)
+    expected = [{entry["label"]: entry["score"] for entry in entries} for entries in answers]
+    tolerance = 0.02 if classifier.bf16 else 1e-4
+    for prediction, entries in zip(classifier(texts), expected, strict=True):
+        assert all(abs(prediction.probabilities[label] - entries[label]) < tolerance for label in entries)
+    best = min((1, 8, 32, 128), key=lambda batch_size: seconds(partial(theirs, batch_size)))
+
+    def ours() -> None:
+        list(classifier(texts))
+
+    timed = in_turn(ours, partial(theirs, best), size.rounds)
+    work = f"{len(texts):,} texts, ours in {'bf16' if classifier.bf16 else 'float32'}, equal to {tolerance:g}"
+    return Row(f"{name}, prediction", f"pipeline, batches of {best}", work, 1 / 3, ratios(timed))
+
+
+def scaling_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
+    """How all that is done to the rows before the network sees them grows with their number."""
+    texts, labels = data["train"]["text"][:], data["train"]["label"][:]
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    numbers = [round(len(texts) * share) for share in (1 / 6, 1 / 2, 5 / 3, 5)]
+    tokenizers = {
+        "words": word_tokenizer([texts], vocab_size=100_000, max_length=256),
+        "characters": character_tokenizer(max_length=1014),
+    }
+    for kind, tokenizer in tokenizers.items():
+        exponents = []
+        for _ in range(size.rounds):
+            took = []
+            for number in numbers:
+                path = folder / f"{number}.csv"
+                if not path.exists():
+                    with path.open("w", newline="", encoding="utf-8") as file:
+                        lines = csv.writer(file)
+                        lines.writerow(["text", "label"])
+                        lines.writerows((texts[row % len(texts)], labels[row % len(texts)]) for row in range(number))
+                took.append(seconds(partial(one_epoch, path, tokenizer, tempfile.mkdtemp(dir=folder))))
+            exponents.append(float(np.polyfit(np.log(numbers), np.log(took), 1)[0]))
+        work = f"{numbers[0]:,} to {numbers[-1]:,} rows: load, encode, cut the batches of an epoch"
+        yield Row(f"cost against rows, {kind}", "-", work, 1.05, exponents, "exponent")
+
+
+def one_epoch(path: Path, tokenizer: Any, cache: str) -> None:
+    """Everything but the network's steps."""
+    rows = Batches(encode(load(path, cache_dir=cache), tokenizer)["train"].with_format("arrow")[:], 0)
+    for indices in torch.utils.data.BatchSampler(ShuffledRows(rows, 128, seed=0), 128, drop_last=False):
+        rows.__getitems__(indices)
+
+
+def memory_rows(size: Size) -> Iterator[Row]:
+    """Peak memory of FastText on rows of 110 words, as Yahoo's, many against fewer."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    numbers = (100_000, 1_400_000) if size.rows is None else (1_000, 2_000)
+    peaks = []
+    for number in numbers:
+        dataset = folder / str(number)
+        dataset.mkdir()
+        write_random_rows(dataset / "train.csv", number)
+        write_random_rows(dataset / "test.csv", 1_000)
+        flags = ["--dataset", str(dataset), "--output_dir", str(folder / f"run{number}"), "--num_train_epochs", "1"]
+        flags += ["--per_device_train_batch_size", "2048", "--disable_tqdm", "yes", *NO_CHECKPOINTS]
+        cache = tempfile.mkdtemp(dir=folder)
+        run(sys.executable, "-m", "kr_text.cli", "train", *flags, HF_DATASETS_CACHE=cache)
+        report = json.loads((folder / f"run{number}" / "report.json").read_text())
+        peaks.append(max(report["peak_memory_mb"].values()))
+    work = f"{numbers[1]:,} rows of 110 words, one epoch of FastText"
+    yield Row("peak memory", "-", work, 2500, [peaks[1]], "MB")
+    yield Row("peak memory", f"{numbers[0]:,} rows", work, 1.2, [peaks[1] / peaks[0]])
+
+
+def write_random_rows(path: Path, number: int) -> None:
+    """Rows of 110 words as frequent as words are (Zipf), of ten classes."""
+    generator = np.random.default_rng(number)
+    words = np.array([f"word{rank}" for rank in range(100_000)])
+    shares = 1 / np.arange(10, len(words) + 10)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("text,label\n")
+        for begin in range(0, number, 10_000):
+            count = min(10_000, number - begin)
+            for row in words[generator.choice(len(words), (count, 110), p=shares / shares.sum())]:
+                file.write(f"{' '.join(row)},{generator.integers(10)}\n")
