@@ -31,6 +31,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "greater_is_better": False,
     "per_device_eval_batch_size": 256,
     **GROUP_BY_LENGTH,
+    "dataloader_num_workers": 2 if torch.accelerator.is_available() else 0,
     "use_cpu": not torch.accelerator.is_available(),  # unless told so, the Trainer refuses bf16 there
 }
 

@@ -230,10 +230,13 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def make_optimizer(model: PreTrainedModel, args: TrainingArguments) -> torch.optim.Optimizer | None:
-    """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else."""
+    """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else.
+
+    On a CPU the table's gradient is sparse. Elsewhere to sort its rows would wait for the queue.
+    """
     if not isinstance(model, FastTextForSequenceClassification) or args.optim != OptimizerNames.ADAGRAD:
         return None
-    model.embedding.sparse = True
+    model.embedding.sparse = args.device.type == "cpu"
     return RowwiseAdagrad(model.parameters(), lr=args.learning_rate)
 
 

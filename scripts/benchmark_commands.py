@@ -60,7 +60,7 @@ def start_rows(size: Size) -> Iterator[Row]:
     timed = [seconds(partial(python, "-m", "kr_text.cli", "--help")) for _ in range(size.rounds + 1)][1:]
     yield Row("kr-text --help", "-", "from the shell and back", 0.5, timed, "s")
     both = in_turn(partial(python, "-c", "import kr_text"), partial(python, "-c", "import torch"), size.rounds)
-    yield Row("import kr_text", "import torch", "in a new process", 1.2, ratios(both))
+    yield Row("import kr_text", "import torch", "in a new process", 1.2, ratios(both), "x", both)
 
 
 def write_csv(data: DatasetDict, folder: Path, repeat: int) -> None:
@@ -104,7 +104,7 @@ def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
 
     timed = in_turn(ours, theirs, size.rounds)
     work = f"{10 * data['train'].num_rows:,} rows; ours also evaluates, and keeps the best epoch"
-    yield Row("kr-text train from a cold start", "fastText, its whole command", work, 1.5, ratios(timed))
+    yield Row("kr-text train from a cold start", "fastText, its whole command", work, 1.5, ratios(timed), "x", timed)
 
 
 def encoding_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
@@ -134,7 +134,7 @@ def encoding_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
 
     timed = in_turn(ours, theirs, size.rounds)
     work = f"{len(texts):,} texts to word ids"
-    yield Row("load, tokenize, encode", "tokenizers, all cores, texts in memory", work, 1.3, ratios(timed))
+    yield Row("load, tokenize, encode", "tokenizers, all cores, texts in memory", work, 1.3, ratios(timed), "x", timed)
     yield Row("load, tokenize, encode, once more", "-", work, 1.0, again[1:], "s")
 
 
@@ -163,7 +163,7 @@ def prediction_rows(dataset: str, data: DatasetDict, size: Size) -> Iterator[Row
 
     timed = in_turn(ours, theirs, size.rounds)
     work = f"{len(lines):,} lines, file to file, all classes"
-    yield Row("fasttext, prediction", "fastText's Python module", work, 2.0, ratios(timed))
+    yield Row("fasttext, prediction", "fastText's Python module", work, 2.0, ratios(timed), "x", timed)
     texts = data["test"]["text"][: 50 * size.steps]
     for name in ("textrnn", "transformer", "charcnn"):
         yield pipeline_row(saved(Bench(name, dataset, size.rows), folder), name, texts, size)
@@ -198,7 +198,7 @@ def pipeline_row(classifier: Classifier, name: str, texts: list[str], size: Size
 
     timed = in_turn(ours, partial(theirs, best), size.rounds)
     work = f"{len(texts):,} texts, ours in {'bf16' if classifier.bf16 else 'float32'}, equal to {tolerance:g}"
-    return Row(f"{name}, prediction", f"pipeline, batches of {best}", work, 1 / 3, ratios(timed))
+    return Row(f"{name}, prediction", f"pipeline, batches of {best}", work, 1 / 3, ratios(timed), "x", timed)
 
 
 def scaling_rows(data: DatasetDict, size: Size) -> Iterator[Row]:

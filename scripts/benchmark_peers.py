@@ -42,7 +42,7 @@ class OneHotCharCNN(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(batch, seq_len) -> (batch, num_labels)."""
         ids = F.pad(input_ids, (0, max(0, self.num_frames - input_ids.shape[1])))[:, : self.num_frames]
-        x = F.one_hot(ids, self.num_characters + 2)[:, :, 2:].float().transpose(1, 2)
+        x = F.one_hot(ids, self.num_characters + 2)[:, :, 2:].to(self.dense2.weight.dtype).transpose(1, 2)
         for convolution, pool_size in zip(self.convolutions, (3, 3, 1, 1, 1, 3), strict=True):
             x = F.relu(convolution(x))
             x = F.max_pool1d(x, pool_size) if pool_size > 1 else x

@@ -66,7 +66,7 @@ def loss_rows(size: Size) -> Iterator[Row]:
 
         timed = in_turn(partial(steps, criterion), partial(steps, cross_entropy), size.rounds)
         path, work = f"KRLoss, {num_rows} x {num_labels}", "forward and backward"
-        yield Row(path, "F.cross_entropy, smoothed", work, reach, ratios(timed))
+        yield Row(path, "F.cross_entropy, smoothed", work, reach, ratios(timed), "x", timed)
 
 
 class Bench:
@@ -125,7 +125,9 @@ def refinement_rows(bench: Bench, size: Size) -> Iterator[Row]:
     """A training step with KR-LS against the same step with cross-entropy."""
     steps = ("--max_steps", str(size.steps))
     timed = in_turn(partial(bench.train, "kr-ls", *steps), partial(bench.train, "ce", *steps), size.rounds)
-    yield Row(f"{bench.name}, KR-LS", "cross-entropy", f"{size.steps} steps of the Trainer", 1.01, ratios(timed))
+    yield Row(
+        f"{bench.name}, KR-LS", "cross-entropy", f"{size.steps} steps of the Trainer", 1.01, ratios(timed), "x", timed
+    )
 
 
 def peer_rows(bench: Bench, size: Size) -> Iterator[Row]:
@@ -153,7 +155,7 @@ def peer_rows(bench: Bench, size: Size) -> Iterator[Row]:
     timed = in_turn(partial(train, ours, args.bf16), partial(train, peer, False), size.rounds)
     precision = "bf16" if args.bf16 else "float32"
     work = f"{size.steps} steps of {bench.batch_size} rows, ours in {precision}, logits in float32 equal to 1e-4"
-    yield Row(f"{bench.name}, training", name, work, {"charcnn": 1 / 6}.get(bench.name, 0.5), ratios(timed))
+    yield Row(f"{bench.name}, training", name, work, {"charcnn": 1 / 6}.get(bench.name, 0.5), ratios(timed), "x", timed)
 
     operations = sum(count_operations(ours, batch) for batch in batches)
     factors = [torch.randn(2048, 2048, dtype=torch.bfloat16 if args.bf16 else torch.float32) for _ in range(2)]
@@ -167,7 +169,9 @@ def peer_rows(bench: Bench, size: Size) -> Iterator[Row]:
     per_step = operations / size.steps / 1e9
     work = f"the {per_step:.1f} GFLOP of a step's products"
     share = {"charcnn": 0.6, "transformer": 0.45, "textrnn": 0.35}[bench.name]
-    yield Row(f"{bench.name}, training", f"products of 2048 x 2048 in {precision}", work, 1 / share, ratios(timed))
+    yield Row(
+        f"{bench.name}, training", f"products of 2048 x 2048 in {precision}", work, 1 / share, ratios(timed), "x", timed
+    )
 
 
 def count_operations(model: nn.Module, batch: dict[str, Tensor]) -> float:
@@ -210,7 +214,9 @@ def trainer_rows(bench: Bench, size: Size) -> Iterator[Row]:
 
     timed = in_turn(partial(bench.train, "kr-ls", *flags), bare, size.rounds)
     extra = [1000 * (ours - theirs) / count for ours, theirs in timed]
-    yield Row("a step of the Trainer, less the model", "bare loop", f"{count} steps of FastText", 1.0, extra, "ms")
+    yield Row(
+        "a step of the Trainer, less the model", "bare loop", f"{count} steps of FastText", 1.0, extra, "ms", timed
+    )
 
 
 def fasttext_rows(bench: Bench, size: Size) -> Iterator[Row]:
@@ -245,4 +251,4 @@ def fasttext_rows(bench: Bench, size: Size) -> Iterator[Row]:
 
     timed = in_turn(ours, theirs, size.rounds)
     work = "5 epochs, dim 10, bigrams; errors " + ", ".join(f"{name} {error:.2f}%" for name, error in errors.items())
-    yield Row("fasttext, training loop of the Trainer", "fastText, 2 threads", work, 1.0, ratios(timed))
+    yield Row("fasttext, training loop of the Trainer", "fastText, 2 threads", work, 1.0, ratios(timed), "x", timed)

@@ -31,6 +31,7 @@ class Row:
     reach: float
     figures: list[float]
     unit: str = "x"
+    seconds: list[list[float]] | None = None  # of ours and of theirs, a pair for each round
 
     @property
     def median(self) -> float:

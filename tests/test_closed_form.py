@@ -75,6 +75,13 @@ def test_equals_autograd(
     torch.testing.assert_close(
         gradients(criterion(logits, labels), criterion, logits), gradients(total, criterion, logits)
     )
+    loss, matrix_gradient, terms = criterion.training_step(logits, labels)
+    torch.testing.assert_close(loss, total)
+    torch.testing.assert_close(
+        [gradients(loss, criterion, logits)[0], matrix_gradient], gradients(total, criterion, logits)
+    )
+    torch.testing.assert_close(terms, torch.stack(list(plain.values())))
+    assert not gradients(loss, criterion, logits)[1].any()
 
 
 def test_leaves_the_logits_as_they_are() -> None:

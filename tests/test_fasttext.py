@@ -141,6 +141,7 @@ def test_flat_texts_have_the_logits_and_gradients_of_padded_ones(max_ngram: int)
         each.square().sum().backward()
     gradient = flat.embedding.weight.grad
     assert gradient.is_sparse
+    assert (gradient._indices()[0].diff() > 0).all()  # each row once, in order
     torch.testing.assert_close(gradient.to_dense(), padded.embedding.weight.grad)
     torch.testing.assert_close(flat.classifier.weight.grad, padded.classifier.weight.grad)
 

@@ -662,6 +662,9 @@ def test_runs_on_another_device() -> None:
     loss.backward()
     assert criterion.residual_labels().device.type == "meta"
     assert criterion.parts(logits.to("meta"), labels.to("meta")).js_divergence.device.type == "meta"
+    loss, gradient, terms = criterion.training_step(logits.to("meta").requires_grad_(), labels.to("meta"))
+    loss.backward()
+    assert (gradient.shape, terms.shape, terms.device.type) == ((K, K), (4,), "meta")
 
 
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")  # the compiler does
@@ -673,6 +676,8 @@ def test_compiles_as_one_graph_and_follows_alpha() -> None:
     for epoch in range(12):  # above the number of times that torch is ready to compile anew
         criterion.set_epoch(epoch)
         torch.testing.assert_close(compiled(logits, labels), criterion(logits, labels))
+    step = torch.compile(criterion.training_step, fullgraph=True, backend="eager")
+    torch.testing.assert_close(step(logits, labels), criterion.training_step(logits, labels))
 
 
 def test_importing_the_loss_imports_nothing_beside_torch() -> None:

@@ -94,3 +94,9 @@ def test_state_is_saved_and_loaded() -> None:
 def test_wrong_learning_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="lr must be at least 0, got -1"):
         RowwiseAdagrad([nn.Parameter(torch.ones(1))], lr=-1.0)
+
+
+def test_a_gradient_with_each_row_once_is_taken_as_it_is() -> None:
+    rows, values = torch.tensor([1, 4, 6]), torch.randn(3, 2)
+    gradient = torch.sparse_coo_tensor(rows[None], values, (9, 2))
+    assert sum_by_row(gradient)[1].data_ptr() == gradient._values().data_ptr()

@@ -28,3 +28,9 @@ def test_a_block_that_was_freed_stays_with_the_process() -> None:
     ]
     assert grown[0] > 190  # of 200 MB
     assert grown[1] < 50
+
+
+def test_the_garbage_collector_leaves_out_what_was_imported() -> None:
+    program = "import gc; from kr_text.process import prepare_for_training as p; p(); print(gc.get_freeze_count())"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(result.stdout) > 1000

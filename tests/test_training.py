@@ -24,7 +24,9 @@ from transformers import (
 
 import kr_text.training
 from kr_text.arguments import parse_training
+from kr_text.batches import ShuffledRows, batches_for, whole_batch
 from kr_text.data import load
+from kr_text.encoding import encode
 from kr_text.losses import KRLoss
 from kr_text.metrics import classification_metrics, confusion_matrix
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
@@ -37,6 +39,11 @@ from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, build, train
 
 Train = Callable[..., Report]
 
+NO_GROUPS = (
+    ("--train_sampling_strategy", "random")
+    if hasattr(TrainingArguments, "train_sampling_strategy")
+    else ("--group_by_length", "no")
+)
 OVERRIDES = {
     "fasttext": "embedding_dim=4,num_buckets=50",
     "textrnn": "embedding_dim=8,context_size=8,hidden_size=8",
@@ -488,3 +495,13 @@ def test_the_tokenizer_sees_the_training_rows_alone(news: Path, run_folder: Path
     vocab = set(AutoTokenizer.from_pretrained(run_folder).get_vocab()) - {"[PAD]", "[UNK]"}
     assert vocab == seen
     assert isinstance(data, DatasetDict)
+
+
+def test_rows_are_shuffled_in_groups_unless_told_otherwise(news: Path, tmp_path: Path) -> None:
+    for strategy, sampler in (((), ShuffledRows), (NO_GROUPS, torch.utils.data.RandomSampler)):
+        flags = ["--dataset", str(news), "--model", "textrnn", "--output_dir", str(tmp_path), *strategy]
+        tokenizer, model = build_from(news, "--model", "textrnn")
+        _, args = parse_training(flags, "kr-text train")
+        rows = batches_for(model, tokenizer, encode(load(news), tokenizer)["train"].with_format("arrow")[:])
+        trainer = ClassifierTrainer(model=model, args=args, train_dataset=cast(Any, rows), data_collator=whole_batch)
+        assert isinstance(trainer._get_train_sampler(), sampler)

@@ -114,3 +114,13 @@ def test_dropout_is_on_the_embeddings_each_sublayer_and_the_mean() -> None:
             assert module.p == 0.5
     model(torch.tensor([[3, 5, 4]]))
     assert dropped == [3, 3, 3, 3, 3, 2]
+
+
+def test_bf16_rounds_the_logits_a_little() -> None:
+    model = make_model().float()
+    words = torch.randint(2, 12, (4, 9))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(words).logits
+    exact = model(words).logits
+    assert not torch.equal(rounded.float(), exact)
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
