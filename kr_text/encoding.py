@@ -11,8 +11,10 @@ from datasets import DatasetDict
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from kr_text.character_encoder import CharacterEncoder
 from kr_text.word_encoder import WordEncoder, Words
 
+CHARACTERS = {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": False}
 BATCH = 20_000  # texts, whose words are looked up together
 
 
@@ -56,7 +58,7 @@ def _encode(
     texts: pa.Array, *, backend: str, max_length: int, truncation_side: str, split_special_tokens: bool
 ) -> pa.Table:
     encoder = _encoder(backend, max_length, truncation_side, split_special_tokens)
-    if isinstance(encoder, WordEncoder):
+    if isinstance(encoder, WordEncoder | CharacterEncoder):
         words = truncate(encoder(texts), max_length, truncation_side)
     else:
         ids = [encoding.ids for encoding in encoder.encode_batch_fast(texts.to_pylist())]
@@ -81,19 +83,35 @@ def truncate(words: Words, max_length: int, side: str) -> Words:
 @lru_cache(maxsize=1)
 def _encoder(
     backend: str, max_length: int, truncation_side: str, split_special_tokens: bool
-) -> Tokenizer | WordEncoder:
+) -> Tokenizer | WordEncoder | CharacterEncoder:
     tokenizer = Tokenizer.from_str(backend)
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = split_special_tokens
-    if split_special_tokens and splits_at_blanks(json.loads(backend)):
+    settings = json.loads(backend)
+    if split_special_tokens and splits_at_blanks(settings):
         tokenizer.no_truncation()
         return WordEncoder(tokenizer)
+    if split_special_tokens and looks_up_characters(settings):
+        return CharacterEncoder(tokenizer)
     tokenizer.enable_truncation(max_length, direction=truncation_side)
     return tokenizer
 
 
 def splits_at_blanks(backend: dict[str, Any]) -> bool:
     """Whether a tokenizer is like those of `word_tokenizer`, for which a text is its pieces between blanks."""
-    adds_tokens = (backend["post_processor"] or {}).get("special_tokens", {})
+    return _parts(backend) == ["BertNormalizer", "BertPreTokenizer", "WordLevel", {}]
+
+
+def looks_up_characters(backend: dict[str, Any]) -> bool:
+    """Whether a tokenizer is like those of `character_tokenizer`."""
+    special = {token["content"] for token in backend["added_tokens"]}
+    return (
+        _parts(backend) == ["Lowercase", "Split", "WordLevel", {}]
+        and backend["pre_tokenizer"] == CHARACTERS
+        and all(len(token) == 1 and token.isascii() for token in backend["model"]["vocab"].keys() - special)
+    )
+
+
+def _parts(backend: dict[str, Any]) -> list[Any]:
     parts = [(backend[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
-    return parts == ["BertNormalizer", "BertPreTokenizer", "WordLevel"] and not adds_tokens
+    return [*parts, (backend["post_processor"] or {}).get("special_tokens", {})]  # that are put around a text

@@ -46,7 +46,8 @@ def gradients(name: str, model: Any) -> dict[str, Tensor]:
 def test_equal_those_of_the_layers_of_pytorch(name: str) -> None:
     torch.manual_seed(0)
     config_class, model_class = MODELS[name]
-    model: Any = model_class(config_class(**SIZES[name], dropout=0.0, num_labels=3)).double()
+    sizes = {**SIZES[name], "dropout": 0.0, "num_labels": 3}
+    model: Any = model_class(config_class(**sizes)).double()
     peer = PEERS[name][0](model).double()
     lengths = torch.tensor(LENGTHS[name])
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()

@@ -98,5 +98,5 @@ def test_wrong_learning_rate_is_refused() -> None:
 
 def test_a_gradient_with_each_row_once_is_taken_as_it_is() -> None:
     rows, values = torch.tensor([1, 4, 6]), torch.randn(3, 2)
-    gradient = torch.sparse_coo_tensor(rows[None], values, (9, 2))
+    gradient = torch.sparse_coo_tensor(rows[None], values, (9, 2), check_invariants=True)
     assert sum_by_row(gradient)[1].data_ptr() == gradient._values().data_ptr()

@@ -499,8 +499,9 @@ def test_the_tokenizer_sees_the_training_rows_alone(news: Path, run_folder: Path
 
 def test_rows_are_shuffled_in_groups_unless_told_otherwise(news: Path, tmp_path: Path) -> None:
     for strategy, sampler in (((), ShuffledRows), (NO_GROUPS, torch.utils.data.RandomSampler)):
-        flags = ["--dataset", str(news), "--model", "textrnn", "--output_dir", str(tmp_path), *strategy]
+        flags = ["--dataset", str(news), "--model", "textrnn", "--output_dir", str(tmp_path), "--eval_strategy", "no"]
         tokenizer, model = build_from(news, "--model", "textrnn")
+        flags += ["--load_best_model_at_end", "no", *strategy]
         _, args = parse_training(flags, "kr-text train")
         rows = batches_for(model, tokenizer, encode(load(news), tokenizer)["train"].with_format("arrow")[:])
         trainer = ClassifierTrainer(model=model, args=args, train_dataset=cast(Any, rows), data_collator=whole_batch)
