@@ -81,7 +81,7 @@ def plot(rows: list[Row], path: Path) -> None:
     ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     axes.set_xticks(ticks, map("{:g}".format, ticks))
     axes.minorticks_off()
-    axes.set_xlabel("time, ours over theirs (logarithmic)")
+    axes.set_xlabel("ours over theirs, in time or memory (logarithmic)")
     axes.grid(axis="x", color="0.9")
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
