@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kr_text.models import FastTextForSequenceClassification
 
+MAX_COPY = 2**28  # bytes of ids that are brought together in memory; more stay in the file that they are mapped from
+
 
 class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     """Encoded rows for a `DataLoader`, which gets whole batches from it.
@@ -27,30 +29,33 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     """
 
     def __init__(self, rows: pa.Table, pad_token_id: int, *, flat: bool = False) -> None:
-        ids = rows["input_ids"].combine_chunks()
-        self.offsets = ids.offsets.to_numpy().astype(np.int64)  # (rows + 1,)
-        self.ids = ids.values.to_numpy()
+        ids = rows["input_ids"]
+        if ids.nbytes <= MAX_COPY:
+            ids = pa.chunked_array([ids.combine_chunks()], ids.type)
+        # The ids, perhaps in the file still.
+        self.pieces: list[npt.NDArray[np.int32]] = [chunk.values.to_numpy() for chunk in ids.chunks]
+        self.piece_of = np.repeat(np.arange(ids.num_chunks), [len(chunk) for chunk in ids.chunks])  # (rows,)
+        self.begins = _concatenate([chunk.offsets[:-1].to_numpy() for chunk in ids.chunks])  # (rows,), in its piece
+        self.lengths = _concatenate([chunk.value_lengths().to_numpy() for chunk in ids.chunks])  # (rows,)
         self.labels = rows["labels"].to_numpy() if "labels" in rows.column_names else None
         self.pad_token_id, self.flat = pad_token_id, flat
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.lengths)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One row, as its lengths are asked for."""
         if not 0 <= row < len(self):
             raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
-        return {"input_ids": self.ids[self.offsets[row] : self.offsets[row + 1]]}
+        begin = self.begins[row]
+        return {"input_ids": self.pieces[self.piece_of[row]][begin : begin + self.lengths[row]]}
 
     def __getitems__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Tensor]]:
         """One batch, in a list since the Trainer looks for the model's arguments in each element of one."""
         chosen = np.asarray(rows)
-        begins = self.offsets[chosen]
-        lengths = self.offsets[chosen + 1] - begins
+        lengths = self.lengths[chosen]
         ends = lengths.cumsum()
-        places = np.repeat(begins - (ends - lengths), lengths)
-        places += np.arange(ends[-1])
-        flat = self.ids.take(places)
+        flat = self._ids(chosen, ends - lengths, lengths)
         # The labels come first: the Trainer takes the length of what does for the number of rows.
         batch = {} if self.labels is None else {"labels": self.labels[chosen]}
         if self.flat:
@@ -61,6 +66,33 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
             padded[mask] = flat
             batch |= {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
         return [{name: torch.from_numpy(column) for name, column in batch.items()}]
+
+    def _ids(
+        self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int32]:
+        """The ids of rows, one row after the other, where `begins` says."""
+        if len(self.pieces) == 1:
+            return self.pieces[0].take(_ranges(self.begins[rows], lengths))
+        ids = np.empty(int(lengths.sum()), dtype=np.int32)
+        order = np.argsort(self.piece_of[rows], kind="stable")
+        places, targets = _ranges(self.begins[rows[order]], lengths[order]), _ranges(begins[order], lengths[order])
+        pieces, firsts = np.unique(self.piece_of[rows[order]], return_index=True)
+        bounds = np.concatenate([[0], lengths[order].cumsum()])[[*firsts, len(rows)]]
+        for piece, begin, end in zip(pieces, bounds, bounds[1:], strict=False):
+            ids[targets[begin:end]] = self.pieces[piece].take(places[begin:end])
+        return ids
+
+
+def _ranges(begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """From each begin as many numbers as its length says, one range after the other."""
+    ends = lengths.cumsum()
+    ranges: npt.NDArray[np.int64] = np.repeat(begins - (ends - lengths), lengths)
+    ranges += np.arange(len(ranges))
+    return ranges
+
+
+def _concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    return cast(npt.NDArray[np.int64], np.concatenate([np.empty(0, np.int64), *parts], dtype=np.int64))
 
 
 def batches_for(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: pa.Table) -> Batches:
@@ -98,7 +130,7 @@ class ShuffledRows(torch.utils.data.Sampler[int]):
         order = generator.permutation(len(self.rows))
         if not self.rows.flat:
             windows = np.arange(len(order)) // (self.WINDOW * self.batch_size)
-            order = order[np.lexsort((np.diff(self.rows.offsets)[order], windows))]
+            order = order[np.lexsort((self.rows.lengths[order], windows))]
             whole = len(order) - len(order) % self.batch_size
             order[:whole] = generator.permutation(order[:whole].reshape(-1, self.batch_size)).flatten()
         return iter(order.tolist())

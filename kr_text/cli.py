@@ -66,6 +66,7 @@ def _train(argv: Sequence[str], started: float) -> None:
     if args.process_index == 0:
         print(report_markdown(report))
         print(f"Saved in {args.output_dir}", file=sys.stderr)
+    args.distributed_state.wait_for_everyone()
     args.distributed_state.destroy_process_group()  # or a process of several may crash as it ends
 
 

@@ -30,6 +30,7 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
         batched=True,
         remove_columns=["text", "label"],
         batch_size=BATCH,
+        writer_batch_size=BATCH,
         fn_kwargs=_settings(tokenizer),
         desc="tokenizing",
     )

@@ -75,6 +75,8 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         set_seed(args.seed)
         tokenizer, model = build(run, data)
         encoded = encode(data, tokenizer)
+    names = data["train"].features["label"].names
+    del data  # whose files would stay in memory
     rows = {split: encoded[split].with_format("arrow") for split in encoded}
     batches = partial(batches_for, model, tokenizer)
     trainer = ClassifierTrainer(
@@ -95,7 +97,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     order = np.argsort(-test["length"].to_numpy(), kind="stable")  # like lengths together
     probabilities, labels = _predict(trainer, batches(test.take(order)), order)
     evaluation_time = time.time() - began
-    report = _report(run, args, trainer, data, probabilities, labels, command)
+    report = _report(run, args, trainer, names, encoded, probabilities, labels, command)
     report["wall_time_seconds"] = {
         "total": time.time() - started,
         "training": training_time,
@@ -265,12 +267,12 @@ def _report(
     run: RunArguments,
     args: TrainingArguments,
     trainer: KRTrainer,
+    names: list[str],
     data: DatasetDict,
     probabilities: npt.NDArray[np.float64],
     labels: npt.NDArray[np.int64],
     command: str,
 ) -> Report:
-    names = data["train"].features["label"].names
     criterion, settings = trainer.criterion, {}
     if criterion is not None:
         settings = {**criterion.settings(), "residual_learning_rate": run.residual_learning_rate}

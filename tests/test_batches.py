@@ -4,15 +4,18 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import kr_text.batches
 from kr_text.batches import Batches, ShuffledRows, whole_batch
 
 IDS = [[3, 4, 5], [6], [], [7, 8]]
 LABELS = [0, 1, 2, 0]
 
 
-@pytest.fixture(params=["whole", "in pieces"])
-def rows(request: pytest.FixtureRequest) -> pa.Table:
+@pytest.fixture(params=["whole", "in pieces", "in pieces that stay"])
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> pa.Table:
     """The rows in one chunk, or in several, of which one begins amid a column."""
+    if request.param == "in pieces that stay":
+        monkeypatch.setattr(kr_text.batches, "MAX_COPY", 0)
     table = pa.table({"input_ids": IDS, "labels": LABELS})
     if request.param == "whole":
         return table

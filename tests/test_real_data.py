@@ -10,6 +10,7 @@ if "KR_TEXT_DATA" in os.environ:
 
     def test_fasttext_learns_real_news(tmp_path: Path) -> None:
         flags = ["--dataset", f"{os.environ['KR_TEXT_DATA']}/ag_news", "--max_train_rows", "8000", "--seed", "1"]
+        flags += ["--per_device_train_batch_size", "256", "--learning_rate", "0.1"]  # else it ends after 20 steps
         run, args = parse_training([*flags, "--output_dir", str(tmp_path), "--disable_tqdm", "true"], "kr-text train")
         report = train(run, args, command="", started=0.0)
         assert report["dataset"]["num_test_rows"] == 7600
