@@ -8,6 +8,8 @@ benchmark.md and benchmark.png. Needs the extra `benchmark`.
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -57,8 +59,8 @@ def write(rows: list[Row], folder: Path, size: Size) -> None:
     ]
     headings = ["path", "against", "work of each round", "median", "rounds", "to reach, at most"]
     write_text(
-        "# Ours over theirs\n\nBoth sides in turn; medians of "
-        f"{size.rounds} rounds. x is our time over theirs; ms is what our side costs more.\n\n"
+        f"# Ours over theirs\n\n`python {shlex.join(sys.argv)}`: both sides in turn, medians of {size.rounds} rounds. "
+        "x is our time, or memory, over theirs; ms is what our side costs more.\n\n"
         + markdown_table(headings, table)
         + "\n",
         folder / "benchmark.md",
