@@ -59,16 +59,15 @@ class Terms(NamedTuple):
         """Whether `log_q` has a row for each class, and not for each label."""
         return len(self.log_q) < len(self.labels)
 
-    def gap(self) -> Tensor:
-        """(N, K): p - q, the gradient of KL(q || p) by the logits, and of -KL(p || q) by the rows of S."""
-        return self.weigh(self.p - self.q)
-
     def take_gap(self) -> Tensor:
-        """`gap()` in the place of `p`, which is gone then."""
+        """(N, K): p - q, the gradient of KL(q || p) by the logits, and of -KL(p || q) by the rows of S.
+
+        It comes in the place of `p`, which is gone then.
+        """
         return self.weigh(self.p.sub_(self.q))
 
     def both_ways(self, gap: Tensor, pull: Tensor) -> Tensor:
-        """KL(p || q) + KL(q || p), a sum, from `gap()` and, as (K, K), its sums by class."""
+        """KL(p || q) + KL(q || p), a sum, from `take_gap()` and, as (K, K), its sums by class."""
         if self.by_class:
             return dot(gap, self.log_p) - dot(pull, self.log_q)
         return dot(gap, self.log_p) - dot(gap, self.log_q)
