@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kr_text.models import FastTextForSequenceClassification
+from kr_text.ragged import ranges
 
 MAX_COPY = 2**28  # bytes of ids that are brought together in memory; more stay in the file that they are mapped from
 
@@ -72,23 +73,15 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     ) -> npt.NDArray[np.int32]:
         """The ids of rows, one row after the other, where `begins` says."""
         if len(self.pieces) == 1:
-            return self.pieces[0].take(_ranges(self.begins[rows], lengths))
+            return self.pieces[0].take(ranges(self.begins[rows], lengths))
         ids = np.empty(int(lengths.sum()), dtype=np.int32)
         order = np.argsort(self.piece_of[rows], kind="stable")
-        places, targets = _ranges(self.begins[rows[order]], lengths[order]), _ranges(begins[order], lengths[order])
+        places, targets = ranges(self.begins[rows[order]], lengths[order]), ranges(begins[order], lengths[order])
         pieces, firsts = np.unique(self.piece_of[rows[order]], return_index=True)
         bounds = np.concatenate([[0], lengths[order].cumsum()])[[*firsts, len(rows)]]
         for piece, begin, end in zip(pieces, bounds, bounds[1:], strict=False):
             ids[targets[begin:end]] = self.pieces[piece].take(places[begin:end])
         return ids
-
-
-def _ranges(begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """From each begin as many numbers as its length says, one range after the other."""
-    ends = lengths.cumsum()
-    ranges: npt.NDArray[np.int64] = np.repeat(begins - (ends - lengths), lengths)
-    ranges += np.arange(len(ranges))
-    return ranges
 
 
 def _concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:

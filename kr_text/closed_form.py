@@ -116,7 +116,7 @@ def log_residual_labels(residual_matrix: Tensor, labels: Tensor) -> tuple[Tensor
 
 
 def exp(x: Tensor) -> Tensor:
-    """As `torch.exp`, which comes from a library that takes four times as long as this on processors of other makes."""
+    """As `torch.exp`, which takes over twice as long as this on the processor that it was measured on."""
     return x.mul(1 / math.log(2)).exp2_()
 
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from kr_text.ragged import Ints, ranges
+
 MARK = "\u2042"  # a punctuation mark, so a word of its own; it parts the pieces that are tokenized together
 TOGETHER = 256  # pieces
 MAX_KNOWN = 500_000  # pieces
-
-Ints = npt.NDArray[np.int64]
 
 
 class Pieces(NamedTuple):
@@ -113,11 +113,8 @@ class WordEncoder:
             places[new] = np.arange(len(self.places) - len(new), len(self.places))
         begins = self.offsets[:-1][places][pieces.indices]
         lengths = np.diff(self.offsets)[places][pieces.indices]
-        ends = np.concatenate([[0], lengths.cumsum()])
-        chosen = np.repeat(begins - ends[:-1], lengths)
-        chosen += np.arange(len(chosen))
-        last_pieces = pieces.counts.cumsum()
-        return Words(self.ids.take(chosen), np.diff(ends[np.concatenate([[0], last_pieces])]))
+        ends = np.concatenate([[0], lengths.cumsum()])[np.concatenate([[0], pieces.counts.cumsum()])]  # of the texts
+        return Words(self.ids.take(ranges(begins, lengths)), np.diff(ends))
 
     def _places(self, pieces: list[str]) -> Ints:
         """Where `offsets` has each piece, -1 if nowhere yet."""
@@ -131,12 +128,11 @@ class WordEncoder:
 
     def words_of_pieces(self, pieces: list[str]) -> Words:
         """The ids of each piece."""
-        plain = [piece for piece in pieces if MARK not in piece]
-        if len(plain) < len(pieces):
+        if any(MARK in piece for piece in pieces):
             encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(pieces)]
             flat = np.fromiter(chain.from_iterable(encoded), np.int32)
             return Words(flat, np.fromiter(map(len, encoded), np.int64, len(encoded)))
-        encoded = [[*encoding.ids, self.mark_id] for encoding in self.marked.encode_batch_fast(join_pieces(plain))]
+        encoded = [[*encoding.ids, self.mark_id] for encoding in self.marked.encode_batch_fast(join_pieces(pieces))]
         flat = np.fromiter(chain.from_iterable(encoded), np.int32)
         marks = np.flatnonzero(flat == self.mark_id)
         return Words(np.delete(flat, marks), np.diff(marks, prepend=-1) - 1)

@@ -8,7 +8,7 @@ LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """As `nn.Dropout`; on a CPU it draws 16 random bits a number, four numbers at once, in a fifth of the time.
+    """As `nn.Dropout`; on a CPU it draws 16 random bits a number, four numbers at once, in a quarter of the time.
 
     There the share that is dropped is `p` to the nearest of 65,536 levels.
     """
