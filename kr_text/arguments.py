@@ -53,6 +53,9 @@ class RunArguments:
         "files, or one file",
     )
     loss: str = _flag("kr-ls", "the training loss", choices=list(LOSSES))
+    loss_overrides: str | None = _flag(
+        None, "settings of the loss, as in alpha=0.3,gamma=0.9,label_smoothing=0.2,until=2,divergence=as_printed"
+    )
     residual_learning_rate: float = _flag(1e-2, "learning rate of the residual matrix")
     text_column: str | None = _flag(None, "column with the text; several, comma-separated, are joined")
     label_column: str | None = _flag(None, "column with the class")
@@ -61,6 +64,7 @@ class RunArguments:
     max_length: int | None = _flag(None, "cut texts to this many tokens")
     word_vectors: str | None = _flag(None, "start the word embeddings from this file, in GloVe or word2vec text form")
     config_overrides: str | None = _flag(None, "fields of the model's config, as in hidden_size=256,dropout=0.2")
+    label_matrices: bool = _flag(False, "report the class means of the predictions on validation rows, by epoch")
     resume: bool = _flag(False, "go on from the last checkpoint in the output folder")
     overwrite: bool = _flag(False, "replace the run that the output folder holds")
 

@@ -1,4 +1,4 @@
-"""The command line: kr-text train | evaluate | predict | compare.
+"""The command line: kr-text train | evaluate | predict | compare | run.
 
 Each command imports what it needs when it runs, so that `kr-text --help` answers at once.
 """
@@ -20,6 +20,7 @@ Text classifiers that learn how their classes relate while they train (Knowledge
   kr-text predict runs/MODEL texts.txt                a JSON line for each line, with all class probabilities
   kr-text evaluate runs/MODEL --dataset my_folder     error, F1, NLL, Brier score, ECE and AURC of a saved model
   kr-text compare --losses ce kr-ls --seeds 1 2 3     several losses over several seeds, with paired tests
+  kr-text run results/table3.yaml --data my_data      the runs of a grid of experiments that are not finished yet
 
 `kr-text COMMAND --help` lists a command's flags.
 """
@@ -134,7 +135,7 @@ def _compare(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--output_dir", default="runs/comparison", help="%(default)s")
     own, flags = parser.parse_known_args(argv)
 
-    from kr_text.experiments import compare, comparison_markdown
+    from kr_text.comparison import compare, comparison_markdown
     from kr_text.process import prepare_for_training
 
     prepare_for_training()
@@ -144,11 +145,46 @@ def _compare(argv: Sequence[str], started: float) -> None:
     print(f"Saved in {own.output_dir}", file=sys.stderr)
 
 
+def _run(argv: Sequence[str], started: float) -> None:
+    parser = argparse.ArgumentParser(
+        "kr-text run",
+        description="Runs what is missing of a grid of experiments (see kr_text/grids.py). Stopped at any moment and "
+        "started again, it goes on where it was.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("grids", nargs="+", help="YAML files; the results go to the folder of each")
+    parser.add_argument("--data", nargs="+", default=["data"], metavar="FOLDER", help="hold the data sets: %(default)s")
+    parser.add_argument("--work", default="runs/experiments", help="for models on the way: %(default)s")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time: %(default)s")
+    parser.add_argument("--engine", default="local", choices=["local", "ray"], help="processes here, or a Ray cluster")
+    parser.add_argument("--fresh", action="store_true", help="a new process for each run, to measure its memory")
+    parser.add_argument("--all_rows", action="store_true", help="train on all rows, whatever the grid says")
+    parser.add_argument("--only", metavar="FIELD=VALUE,...", help="runs with these values, as in model=fasttext,seed=1")
+    flags = parser.parse_args(argv)
+
+    from pathlib import Path
+
+    from kr_text.engines import ENGINES, Setting, commit_of_code, run_missing
+    from kr_text.grids import read_grid
+    from kr_text.overrides import parse_overrides
+
+    setting = Setting(tuple(flags.data), flags.work, flags.workers, flags.fresh, commit_of_code())
+    failures: list[str] = []
+    for path in map(Path, flags.grids):
+        grid = read_grid(path)
+        runs = (grid.all_rows() if flags.all_rows else grid).only(parse_overrides(flags.only, "only"))
+        print(f"{grid.title} ({path})", flush=True)
+        failures += run_missing(runs, path.parent, setting, ENGINES[flags.engine], lambda line: print(line, flush=True))
+    if failures:
+        raise ValueError(f"{len(failures)} runs failed, the others are finished; the first: {failures[0]}")
+
+
 COMMANDS: dict[str, Callable[[Sequence[str], float], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
     "compare": _compare,
+    "run": _run,
 }
 
 if __name__ == "__main__":

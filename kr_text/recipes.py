@@ -19,12 +19,13 @@ class Recipe:
     training: Mapping[str, Any]
 
 
-def recipe(model: str, dataset: str) -> Recipe:
+def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
     """The recipe of a model on a data set, without bf16 where this machine has it not.
 
     Args:
         model: one of the models in recipes.yaml; any other name is a pretrained model's.
         dataset: a name or a path, of which the last part counts, without its extension; unknown ones get the default.
+        any_hardware: leave bf16 as the recipe has it.
     """
     recipes = yaml.safe_load(resources.files("kr_text").joinpath("recipes.yaml").read_text(encoding="utf-8"))
     of_model = recipes.get(model, recipes["pretrained"])
@@ -32,7 +33,7 @@ def recipe(model: str, dataset: str) -> Recipe:
     tokenizer, config, training = (
         default.get(section, {}) | special.get(section, {}) for section in ("tokenizer", "config", "training")
     )
-    if training.get("bf16"):
+    if training.get("bf16") and not any_hardware:
         training["bf16"] = has_bf16()
     return Recipe(tokenizer, config, training)
 

@@ -60,12 +60,41 @@ class Loss(TypedDict):
 
 
 class Epoch(TypedDict):
-    """State at the end of an epoch: losses in nats, error rate in %. The training loss is the one that is minimised."""
+    """State at the end of an epoch: losses in nats, error rate in %. The training loss is the one that is minimised.
+
+    `loss_terms` are means over the epoch: `loss_hard`, `loss_residual`, `loss_update`, `js_divergence` and `alpha`;
+    none for a loss without them.
+    """
 
     epoch: float
     training_loss: Number
+    loss_terms: dict[str, Number]
     validation_loss: Number
     validation_error_rate: Number
+
+
+class LabelMatrices(TypedDict):
+    """Class means on the validation rows after an epoch, (K, K), row = true class.
+
+    Attributes:
+        soft: of the probabilities.
+        residual: of the probabilities over the wrong classes, p_res.
+        learned: the residual labels q_res at that time; None for a loss that learns none.
+        js_divergence: D_JS(p_res || q_res), mean over the rows, in nats; q_res is `residual` where none is learned.
+    """
+
+    epoch: float
+    soft: list[list[float]]
+    residual: list[list[float]]
+    learned: list[list[float]] | None
+    js_divergence: Number
+
+
+class TemperatureScaling(TypedDict):
+    """The temperature with the least NLL on the validation rows, and the test metrics at it."""
+
+    temperature: Number
+    test_metrics: dict[str, Number]
 
 
 class WallTime(TypedDict):
@@ -96,9 +125,10 @@ class Environment(TypedDict):
 class Report(TypedDict):
     """Everything that report.json holds.
 
-    `hyper_parameters` are the training arguments that differ from the Trainer's defaults, `test_metrics` what
-    `classification_metrics` returns. `confusion_matrix` is (K, K), row = true class. `residual_labels` is (K, K), row k
-    the learned distribution over the classes other than k, or None for a loss that learns none.
+    `hyper_parameters` are the training arguments that differ from the Trainer's defaults, `validation_metrics` and
+    `test_metrics` what `classification_metrics` returns. `confusion_matrix` is (K, K), row = true class.
+    `residual_labels` is (K, K), row k the learned distribution over the classes other than k, or None for a loss that
+    learns none. `label_matrices` are there if they were asked for.
     """
 
     command: str
@@ -110,9 +140,12 @@ class Report(TypedDict):
     hyper_parameters: dict[str, Any]
     best_epoch: float
     epochs: list[Epoch]
+    validation_metrics: dict[str, Number]
     test_metrics: dict[str, Number]
+    temperature_scaling: TemperatureScaling
     confusion_matrix: list[list[int]]
     residual_labels: list[list[float]] | None
+    label_matrices: list[LabelMatrices] | None
     wall_time_seconds: WallTime
     peak_memory_mb: PeakMemory
     environment: Environment
@@ -150,16 +183,22 @@ def peak_memory_mb() -> PeakMemory:
     return {"process": process, "largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * mb_per_unit}
 
 
+def reset_peak_memory() -> None:
+    """Has the kernel measure the peak of this process anew, where that can be asked of it: Linux, proc(5)."""
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def write_report(report: Report, folder: str | Path) -> None:
     """Write report.json and report.md to the folder, neither if one of them cannot be made."""
-    markdown = report_markdown(cast(Report, _finite(report)))
+    markdown = report_markdown(cast(Report, finite(report)))
     write_json(report, Path(folder) / "report.json")
     write_text(markdown, Path(folder) / "report.md")
 
 
 def write_json(value: Any, path: Path) -> None:
     """Write a value as JSON, with null for each number that is not finite."""
-    write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+    write_text(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -302,10 +341,10 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2f}" if whole else "n/a"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with None for each float that is not finite, through dicts and lists."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,25 +15,46 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from kr_text.losses import KRLoss
+from kr_text.schedules import Truncated
 
-LOSSES: dict[str, Callable[[int], KRLoss | None]] = {
-    "ce": lambda num_labels: None,
-    "ls": lambda num_labels: KRLoss(num_labels, label_smoothing=0.1, alpha=0.0),
-    "kr": lambda num_labels: KRLoss(num_labels),
-    "kr-ls": lambda num_labels: KRLoss(num_labels, label_smoothing=0.1),
+LOSSES: dict[str, dict[str, Any] | None] = {  # the settings of KRLoss that differ from its defaults
+    "ce": None,
+    "ls": {"label_smoothing": 0.1, "alpha": 0.0},
+    "kr": {},
+    "kr-ls": {"label_smoothing": 0.1},
 }
 RESIDUAL_FILE = "residual_matrix.safetensors"
+LOGGED_TERMS = ("loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha")
 LOSS_ENTRY = "KRLoss"  # of a checkpoint's trainer_state.json, with the settings: such a checkpoint must have the file
 
 
-def named_loss(name: str, num_labels: int) -> KRLoss | None:
+def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
     """The loss that `name` stands for, with the paper's settings; None for "ce", which is the Trainer's own.
 
     "ls" is label smoothing of 0.1, "kr" Eq. 9, and "kr-ls" Eq. 13, with label smoothing of 0.1.
+
+    Args:
+        name: one of `LOSSES`.
+        num_labels: K.
+        settings: arguments of `KRLoss` that are to differ; `until` has alpha end after so many epochs (Eq. 15).
+
+    Raises:
+        ValueError: an unknown name, or settings that the loss does not have.
     """
     if name not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, or a KRLoss; got {name!r}")
-    return LOSSES[name](num_labels)
+    defaults = LOSSES[name]
+    if defaults is None:
+        if settings:
+            raise ValueError(f"loss 'ce' has no settings, got {', '.join(settings)}")
+        return None
+    settings = defaults | settings
+    if "until" in settings:
+        settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
+    try:
+        return KRLoss(num_labels, **settings)
+    except TypeError as error:
+        raise ValueError(f"settings of loss {name!r} must be arguments of KRLoss, or until: {error}") from error
 
 
 class KRTrainer(Trainer):
@@ -189,9 +209,8 @@ class KRTrainer(Trainer):
         """As `Trainer.log`, with the terms of the loss beside the training loss."""
         if self.criterion is not None and "loss" in logs and self._logged_steps:
             sums = self._sum_over_processes(self._logged_sums) / self._logged_steps
-            names = ("loss_hard", "loss_residual", "loss_update", "js_divergence")
-            logs = {**logs, **dict(zip(names, sums.tolist(), strict=True))}
-            logs["alpha"] = self._logged_alpha / self._logged_steps
+            means = [*sums.tolist(), self._logged_alpha / self._logged_steps]
+            logs = {**logs, **dict(zip(LOGGED_TERMS, means, strict=True))}
             self._logged_sums.zero_()
             self._logged_alpha, self._logged_steps = 0.0, 0
         super().log(logs, *args, **kwargs)

@@ -2,14 +2,15 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from datasets import DatasetDict
 from safetensors import SafetensorError
@@ -31,15 +32,18 @@ from transformers.training_args import OptimizerNames
 
 from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
 from kr_text.batches import Batches, ShuffledRows, batches_for, whole_batch
+from kr_text.calibration import at_temperature, fit_temperature
 from kr_text.data import load
 from kr_text.encoding import encode
+from kr_text.label_matrices import LabelMatrixRecorder
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
 from kr_text.models import MODELS, CharCNNConfig, FastTextForSequenceClassification
 from kr_text.optimizers import RowwiseAdagrad
+from kr_text.overrides import parse_overrides
 from kr_text.recipes import recipe
-from kr_text.reports import Epoch, Report, environment, peak_memory_mb, write_report
+from kr_text.reports import Epoch, LabelMatrices, Number, Report, environment, peak_memory_mb, write_report
 from kr_text.tokenization import character_tokenizer, word_tokenizer
-from kr_text.trainer import RESIDUAL_FILE, KRTrainer
+from kr_text.trainer import LOGGED_TERMS, RESIDUAL_FILE, KRTrainer, named_loss
 from kr_text.word_vectors import load_word_vectors
 
 PREDICTIONS_FILE = "test_predictions.safetensors"
@@ -79,6 +83,8 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     del data  # whose files would stay in memory
     rows = {split: encoded[split].with_format("arrow") for split in encoded}
     batches = partial(batches_for, model, tokenizer)
+    criterion = named_loss(run.loss, len(names), **parse_overrides(run.loss_overrides, "loss_overrides"))
+    recorder = LabelMatrixRecorder() if run.label_matrices else None
     trainer = ClassifierTrainer(
         model=model,
         args=args,
@@ -86,18 +92,19 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         eval_dataset=batches(rows["validation"][:]),
         data_collator=whole_batch,
         processing_class=tokenizer,
-        compute_metrics=compute_metrics,
+        compute_metrics=recorder or compute_metrics,
         optimizers=(make_optimizer(model, args), None),
-        loss=run.loss,
+        loss=criterion or "ce",
         residual_learning_rate=run.residual_learning_rate,
     )
+    if recorder is not None:
+        recorder.trainer = trainer
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
+    matrices = recorder and recorder.matrices.copy()  # the predictions below add to it
     began = time.time()
-    test = rows["test"][:]
-    order = np.argsort(-test["length"].to_numpy(), kind="stable")  # like lengths together
-    probabilities, labels = _predict(trainer, batches(test.take(order)), order)
+    validation, test = (_predict(trainer, rows[split][:], batches) for split in ("validation", "test"))
     evaluation_time = time.time() - began
-    report = _report(run, args, trainer, names, encoded, probabilities, labels, command)
+    report = _report(run, args, trainer, names, encoded, validation, test, matrices, command)
     report["wall_time_seconds"] = {
         "total": time.time() - started,
         "training": training_time,
@@ -108,7 +115,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         tokenizer.save_pretrained(folder)
         if trainer.criterion is not None:
             save_file({"residual_matrix": trainer.criterion.residual_matrix.detach().cpu()}, folder / RESIDUAL_FILE)
-        save_numpy({"probabilities": probabilities, "labels": labels}, folder / PREDICTIONS_FILE)
+        save_numpy({"probabilities": test.probabilities, "labels": test.labels}, folder / PREDICTIONS_FILE)
         write_report(report, folder)
     return report
 
@@ -242,25 +249,32 @@ def make_optimizer(model: PreTrainedModel, args: TrainingArguments) -> torch.opt
     return RowwiseAdagrad(model.parameters(), lr=args.learning_rate)
 
 
-def _predict(
-    trainer: KRTrainer, rows: Batches, order: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Class probabilities (N, K) and labels (N,) for `rows`, put back from `order` into that of the data set.
+class _Predictions(NamedTuple):
+    logits: npt.NDArray[np.float64]  # (N, K)
+    labels: npt.NDArray[np.int64]  # (N,)
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        return np.asarray(softmax(self.logits, axis=1))
+
+
+def _predict(trainer: KRTrainer, rows: pa.Table, batches: Callable[[pa.Table], Batches]) -> _Predictions:
+    """Logits and labels of encoded rows, in their order.
 
     The Trainer's own order would be that of its sampler: under "group_by_length" a shuffle that depends on the seed.
     """
     given = {name: getattr(trainer.args, name) for name in GROUP_BY_LENGTH}
     for name in given:
         setattr(trainer.args, name, getattr(TrainingArguments, name))  # the default: evaluation in order
-    prediction = trainer.predict(cast(Any, rows))
-    logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
+    order = np.argsort(-rows["length"].to_numpy(), kind="stable")  # like lengths together
+    prediction = trainer.predict(cast(Any, batches(rows.take(order))))
     for name, value in given.items():
         setattr(trainer.args, name, value)
-    probabilities = np.empty(logits.shape)
-    labels = np.empty(len(rows), dtype=np.int64)
-    probabilities[order] = softmax(logits.astype(np.float64), axis=1)
+    sorted_logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
+    logits, labels = np.empty(sorted_logits.shape), np.empty(len(order), dtype=np.int64)
+    logits[order] = sorted_logits
     labels[order] = cast(npt.NDArray[np.int64], prediction.label_ids)
-    return probabilities, labels
+    return _Predictions(logits, labels)
 
 
 def _report(
@@ -269,15 +283,17 @@ def _report(
     trainer: KRTrainer,
     names: list[str],
     data: DatasetDict,
-    probabilities: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.int64],
+    validation: _Predictions,
+    test: _Predictions,
+    matrices: list[LabelMatrices] | None,
     command: str,
 ) -> Report:
     criterion, settings = trainer.criterion, {}
     if criterion is not None:
         settings = {**criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
     model = trainer.accelerator.unwrap_model(trainer.model)
-    epochs = _epochs(trainer.state.log_history)
+    temperature = fit_temperature(*validation)
+    scaled = classification_metrics(at_temperature(test.logits, temperature), test.labels)
     return {
         "command": command,
         "model": {"name": run.model, "num_parameters": sum(p.numel() for p in model.parameters())},
@@ -293,10 +309,13 @@ def _report(
         "device": args.device.type,
         "hyper_parameters": hyper_parameters(args),
         "best_epoch": _kept_epoch(trainer.state, args),
-        "epochs": epochs,
-        "test_metrics": dict(classification_metrics(probabilities, labels)),
-        "confusion_matrix": confusion_matrix(probabilities, labels, len(names)).tolist(),
+        "epochs": _epochs(trainer.state.log_history),
+        "validation_metrics": dict(classification_metrics(validation.probabilities, validation.labels)),
+        "test_metrics": dict(classification_metrics(test.probabilities, test.labels)),
+        "temperature_scaling": {"temperature": temperature, "test_metrics": dict(scaled)},
+        "confusion_matrix": confusion_matrix(test.probabilities, test.labels, len(names)).tolist(),
         "residual_labels": None if criterion is None else criterion.residual_labels().tolist(),
+        "label_matrices": matrices,
         "wall_time_seconds": {"total": 0.0, "training": 0.0, "evaluation": 0.0},
         "peak_memory_mb": peak_memory_mb(),
         "environment": environment(),
@@ -313,14 +332,17 @@ def _kept_epoch(state: TrainerState, args: TrainingArguments) -> float:
 def _epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
     """What the Trainer logged at each evaluation, with the training loss logged last before it."""
     epochs: list[Epoch] = []
-    training_loss = None
+    training_loss: float | None = None
+    terms: dict[str, Number] = {}
     for entry in log_history:
-        training_loss = entry.get("loss", training_loss)
+        if "loss" in entry:
+            training_loss, terms = entry["loss"], {name: entry[name] for name in LOGGED_TERMS if name in entry}
         if "eval_error_rate" in entry:
             epochs.append(
                 {
                     "epoch": entry["epoch"],
                     "training_loss": training_loss,
+                    "loss_terms": terms,
                     "validation_loss": entry["eval_loss"],
                     "validation_error_rate": entry["eval_error_rate"],
                 }

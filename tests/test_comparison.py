@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import kr_text.experiments
+import kr_text.comparison
 import kr_text.training
-from kr_text.experiments import Comparison, compare, comparison_markdown
+from kr_text.comparison import Comparison, compare, comparison_markdown
 from kr_text.statistics import holm, paired_bootstrap
 from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, train
 
@@ -49,7 +49,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         folders.append(Path(args.output_dir).name + (" resumed" if run.resume else ""))
         return train(run, args, **kwargs)
 
-    monkeypatch.setattr(kr_text.experiments, "train", noted)
+    monkeypatch.setattr(kr_text.comparison, "train", noted)
     return folders
 
 
@@ -138,7 +138,7 @@ def finished_run(folder: Path, wrong_rows: list[int], nll: float | None = 1.0) -
 
 
 def test_p_values_are_corrected_for_the_number_of_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kr_text.experiments, "_check_folder", lambda argv: None)
+    monkeypatch.setattr(kr_text.comparison, "_check_folder", lambda argv: None)
     wrong_rows = {"ce": [0, 1, 2, 3, 4, 5], "ls": [0, 1, 2, 3, 4], "kr": [0], "kr-ls": [6, 7, 8, 9, 0, 1]}
     for loss, rows in wrong_rows.items():
         finished_run(tmp_path / f"{loss}-seed1", rows)
@@ -152,7 +152,7 @@ def test_p_values_are_corrected_for_the_number_of_losses(tmp_path: Path, monkeyp
 def test_without_ce_the_first_loss_is_the_baseline_and_an_infinite_nll_has_no_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kr_text.experiments, "_check_folder", lambda argv: None)
+    monkeypatch.setattr(kr_text.comparison, "_check_folder", lambda argv: None)
     finished_run(tmp_path / "kr-seed1", [0, 1], nll=None)
     finished_run(tmp_path / "ls-seed1", [0])
     result = compare(["kr", "ls"], [1], str(tmp_path), [], command="")

@@ -1,0 +1,49 @@
+"""Temperature scaling: one number, fitted on validation rows, against over- and underconfidence (Guo et al. 2017)."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+Floats = npt.NDArray[np.float64]
+LOG_RANGE = (-4.0, 4.0)  # of the natural logarithm of the temperature
+
+
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """The temperature T for which softmax(logits / T) has the least NLL.
+
+    The NLL is convex in 1 / T, so there is one; it is looked for from 0.018 to 55.
+
+    Args:
+        logits: (N, K), or log-probabilities, which differ from logits by a constant for each row.
+        labels: (N,), whole numbers in 0..K-1.
+    """
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    rows = np.arange(len(y))
+
+    def nll(log_temperature: float) -> float:
+        return -float(log_softmax(z * np.exp(-log_temperature), axis=1)[rows, y].mean())
+
+    return float(np.exp(minimize_scalar(nll, bounds=LOG_RANGE, method="bounded", options={"xatol": 1e-4}).x))
+
+
+def at_temperature(logits: npt.ArrayLike, temperature: float) -> Floats:
+    """softmax(logits / temperature), (N, K)."""
+    return np.asarray(softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1))
+
+
+def reliability(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15
+) -> list[tuple[float, float, int]]:
+    """Mean confidence, accuracy and number of rows of each bin of confidence that has rows: a reliability diagram.
+
+    The bins are those of `kr_text.metrics.ece`, ((m - 1) / num_bins, m / num_bins].
+    """
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    confidence, correct = p.max(axis=1), p.argmax(axis=1) == y
+    bins = np.minimum(np.ceil(confidence * num_bins), num_bins).astype(np.int64)
+    return [
+        (float(confidence[of_bin].mean()), float(correct[of_bin].mean()), int(of_bin.sum()))
+        for number in range(1, num_bins + 1)
+        if (of_bin := bins == number).any()
+    ]

@@ -1,0 +1,179 @@
+"""Runs a grid: what is missing of it, on the processes of this machine, or over a Ray cluster."""
+
+import multiprocessing
+import os
+import subprocess
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from kr_text.experiments import Outcome, Run, execute
+from kr_text.results import Result, add_result, read_results
+
+Finished = tuple[Run, Outcome | Exception]
+Engine = Callable[[Sequence[Run], "Setting"], Iterator[Finished]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how the runs of a grid run.
+
+    Attributes:
+        data: folders that may hold the data sets.
+        work: where models are until their run is finished.
+        workers: runs at a time, which share the cores evenly.
+        fresh: a new process for each run, for measurements of memory.
+        commit: of the code.
+    """
+
+    data: tuple[str, ...]
+    work: str
+    workers: int
+    fresh: bool
+    commit: str | None
+
+    @property
+    def threads(self) -> int:
+        """Threads of each run."""
+        return max(1, (os.cpu_count() or 1) // self.workers)
+
+
+def run_missing(
+    runs: Sequence[Run], folder: Path, setting: Setting, engine: Engine, show: Callable[[str], None]
+) -> list[str]:
+    """Runs what has no result in `folder` yet, and adds each result as it comes.
+
+    Args:
+        runs: of a grid.
+        folder: the results.
+        setting: where and how.
+        engine: `local_processes` or `ray_cluster`.
+        show: gets a line after each run: how far it is, and the time left.
+
+    Returns:
+        A line for each run that failed.
+    """
+    results = read_results(folder)
+    missing = [run for run in runs if run.key not in results]
+    show(f"{len(runs)} runs, of which {len(runs) - len(missing)} are finished")
+    left, failures = dict.fromkeys(missing), []
+    for run, outcome in engine(missing, setting):
+        del left[run]
+        if isinstance(outcome, Exception):
+            failures.append(f"{run.name}: {type(outcome).__name__}: {' '.join(str(outcome).split())}")
+            show(f"FAILED {failures[-1]}")
+            continue
+        add_result(folder, outcome)
+        results[run.key] = Result(run, outcome.line, folder)
+        report = outcome.line["report"]
+        rest = time_left(left, results.values()) / setting.workers
+        show(
+            f"[{len(runs) - len(left)}/{len(runs)}] {run.name}: {report['test_metrics']['error_rate']:.2f}% error, "
+            f"{report['wall_time_seconds']['total']:.0f} s; {rest / 60:.0f} min left"
+        )
+    return failures
+
+
+def time_left(runs: Iterable[Run], results: Iterable[Result]) -> float:
+    """Seconds that the runs will take, one after the other: as long as those most like them took.
+
+    Like is the same model on the same data set and rows; failing that the same model, failing that any.
+    """
+    seconds: dict[object, list[float]] = defaultdict(list)
+    for result in results:
+        for kind in _kinds(result.run):
+            seconds[kind].append(result.report["wall_time_seconds"]["total"])
+    known = ([seconds[kind] for kind in _kinds(run) if kind in seconds] for run in runs)
+    return sum(fmean(of_run[0]) for of_run in known if of_run)
+
+
+def _kinds(run: Run) -> list[tuple[object, ...]]:
+    return [(run.model, run.dataset, run.max_train_rows), (run.model,), ()]
+
+
+def local_processes(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
+    """Processes on this machine, started anew so that each has its own threads."""
+    if setting.fresh:
+        for run in runs:
+            yield from _in_one_pool([run], setting)
+    else:
+        yield from _in_one_pool(runs, setting)
+
+
+def _in_one_pool(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
+    context = multiprocessing.get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = str(setting.threads)  # for the children, who read it as they import torch
+    Path(setting.work).mkdir(parents=True, exist_ok=True)
+    pool = ProcessPoolExecutor(setting.workers, context, initializer=_start_worker, initargs=(setting.work,))
+    try:
+        futures = {pool.submit(execute, run, setting.data, setting.work, setting.commit): run for run in runs}
+        for future in as_completed(futures):
+            error = future.exception()
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            yield futures.pop(future), error or future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(work: str) -> None:
+    """What a worker prints goes to a file, since the parent alone speaks to the user; and it ends with its parent."""
+    from kr_text.process import prepare_for_training
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with open(Path(work) / f"worker-{os.getpid()}.log", "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    prepare_for_training()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
+    """A Ray cluster: the one that `RAY_ADDRESS` names, or one of this machine. A run whose worker is lost runs again.
+
+    Every node must see `setting.data` and have kr-text installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("engine ray needs the package: pip install 'kr-text[ray]'") from error
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    variables = {"OMP_NUM_THREADS": str(setting.threads)}
+    remote = ray.remote(num_cpus=setting.threads, max_retries=3, runtime_env={"env_vars": variables})(execute)
+    waiting = {remote.remote(run, setting.data, setting.work, setting.commit): run for run in runs}
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        run = waiting.pop(done)
+        try:
+            yield run, ray.get(done)
+        except ray.exceptions.RayError as error:
+            yield run, error
+
+
+ENGINES: dict[str, Engine] = {"local": local_processes, "ray": ray_cluster}
+
+
+def commit_of_code() -> str | None:
+    """The commit of the checkout that this package is in, with "+changes" if it differs; None outside a checkout."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return None
+    commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "kr_text", "models")
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

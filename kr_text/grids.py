@@ -1,0 +1,91 @@
+"""Grids: which runs belong together, written as a YAML file of blocks.
+
+    title: The four classifiers
+    about: What to know of it.
+    runs:
+      - {dataset: [ag_news, yahoo_answers], model: fasttext, loss: [ce, kr-ls], seed: 1-10}
+      - {dataset: ag_news, model: textrnn, loss: [ce, kr-ls], seed: [1, 2, 3], max_train_rows: 24000}
+
+A block has the fields of `kr_text.experiments.Run`. Where one is a list, the block stands for a run with each of its
+entries; `1-10` is the list of these seeds.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kr_text.experiments import Run
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs that belong together, seeds outermost: stopped half-way, it has something of everything."""
+
+    name: str
+    title: str
+    about: str
+    runs: tuple[Run, ...]
+
+    def all_rows(self) -> "Grid":
+        """The same on all training rows."""
+        runs = dict.fromkeys(replace(run, max_train_rows=None) for run in self.runs)
+        return replace(self, runs=tuple(runs))
+
+    def only(self, values: Mapping[str, object]) -> list[Run]:
+        """The runs with these values of their fields.
+
+        Raises:
+            ValueError: there is none.
+        """
+        runs = [run for run in self.runs if all(getattr(run, name, None) == value for name, value in values.items())]
+        if not runs:
+            raise ValueError(f"{self.name} must have a run with {dict(values)}, and has none")
+        return runs
+
+
+def read_grid(path: Path) -> Grid:
+    """Reads a grid.
+
+    Raises:
+        ValueError: the file is no grid.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: must be a YAML file, got: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or set(content) != {"title", "about", "runs"}:
+        raise ValueError(f"{path}: must have title, about and runs, got {content!r:.60}")
+    if not isinstance(content["runs"], list) or not content["runs"]:
+        raise ValueError(f"{path}: runs must be a list of blocks, got {content['runs']!r:.60}")
+    runs: list[Run] = []
+    for number, block in enumerate(content["runs"], 1):
+        try:
+            runs += expand(block)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: block {number}: {error}") from error
+    runs = sorted(dict.fromkeys(runs), key=lambda run: run.seed)
+    return Grid(path.stem, content["title"], content["about"], tuple(runs))
+
+
+def expand(block: dict[str, Any]) -> Iterator[Run]:
+    """The runs of a block."""
+    known = {field.name for field in fields(Run)}
+    if not isinstance(block, dict):
+        raise ValueError(f"must have fields, got {block!r:.60}")
+    if unknown := block.keys() - known:
+        raise ValueError(f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}")
+    if missing := {"dataset", "model"} - block.keys():
+        raise ValueError(f"must have {' and '.join(sorted(missing))}")
+    values = [_values(name, value) for name, value in block.items()]
+    return (Run(**dict(zip(block, each, strict=True))) for each in itertools.product(*values))
+
+
+def _values(name: str, value: Any) -> list[Any]:
+    if name == "seed" and isinstance(value, str) and (ends := re.fullmatch(r"(\d+)-(\d+)", value)):
+        return list(range(int(ends[1]), int(ends[2]) + 1))
+    return value if isinstance(value, list) else [value]
