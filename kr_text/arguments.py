@@ -11,8 +11,8 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from kr_text.models import MODELS
+from kr_text.named_losses import NAMES
 from kr_text.recipes import recipe
-from kr_text.trainer import LOSSES
 
 # How the Trainer is told to batch texts of like length: transformers 5.0 and 5.1 have a flag for it.
 GROUP_BY_LENGTH: dict[str, Any] = (
@@ -52,11 +52,12 @@ class RunArguments:
         "ag_news, yahoo_answers, yelp_review_full, synthetic_news, another id on the Hub, a folder with train and test "
         "files, or one file",
     )
-    loss: str = _flag("kr-ls", "the training loss", choices=list(LOSSES))
+    loss: str = _flag("kr-ls", "the training loss", choices=NAMES)
     loss_overrides: str | None = _flag(
         None, "settings of the loss, as in alpha=0.3,gamma=0.9,label_smoothing=0.2,until=2,divergence=as_printed"
     )
-    residual_learning_rate: float = _flag(1e-2, "learning rate of the residual matrix")
+    residual_learning_rate: float = _flag(1e-2, "learning rate of the residual matrix, or of what else a loss learns")
+    teacher: str | None = _flag(None, "for loss kd: a saved classifier of any kind, a folder or an id on the Hub")
     text_column: str | None = _flag(None, "column with the text; several, comma-separated, are joined")
     label_column: str | None = _flag(None, "column with the class")
     validation_size: float | None = _flag(None, "rows to cut from train where there is no validation: share or count")
@@ -69,8 +70,10 @@ class RunArguments:
     overwrite: bool = _flag(False, "replace the run that the output folder holds")
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:  # argparse lets a default through, and a YAML file gives defaults
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if self.loss not in NAMES:  # argparse lets a default through, and a YAML file gives defaults
+            raise ValueError(f"loss must be one of {', '.join(NAMES)}, got {self.loss!r}")
+        if (self.loss == "kd") != (self.teacher is not None):
+            raise ValueError(f"teacher must be given for loss kd, and for no other, got {self.teacher} for {self.loss}")
         if self.validation_size is not None and self.validation_size >= 1 and self.validation_size.is_integer():
             self.validation_size = int(self.validation_size)
         if self.max_length is not None and self.max_length < 1:

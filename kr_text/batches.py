@@ -1,6 +1,6 @@
 """Whole batches cut out of Arrow columns, so that no row of them becomes Python objects on the way to the model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -27,9 +27,17 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         rows: with the column input_ids, and labels or not.
         pad_token_id: what fills the rows of a batch.
         flat: no padding, for models that take `offsets`.
+        extra: further columns of a batch, whole: arrays with an entry for each row.
     """
 
-    def __init__(self, rows: pa.Table, pad_token_id: int, *, flat: bool = False) -> None:
+    def __init__(
+        self,
+        rows: pa.Table,
+        pad_token_id: int,
+        *,
+        flat: bool = False,
+        extra: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
         ids = rows["input_ids"]
         if ids.nbytes <= MAX_COPY:
             ids = pa.chunked_array([ids.combine_chunks()], ids.type)
@@ -39,7 +47,7 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         self.begins = _concatenate([chunk.offsets[:-1].to_numpy() for chunk in ids.chunks])  # (rows,), in its piece
         self.lengths = _concatenate([chunk.value_lengths().to_numpy() for chunk in ids.chunks])  # (rows,)
         self.labels = rows["labels"].to_numpy() if "labels" in rows.column_names else None
-        self.pad_token_id, self.flat = pad_token_id, flat
+        self.pad_token_id, self.flat, self.extra = pad_token_id, flat, dict(extra or {})
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -66,6 +74,7 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
             padded = np.full(mask.shape, self.pad_token_id)
             padded[mask] = flat
             batch |= {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
+        batch |= {name: column[chosen] for name, column in self.extra.items()}
         return [{name: torch.from_numpy(column) for name, column in batch.items()}]
 
     def _ids(
@@ -88,10 +97,15 @@ def _concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     return cast(npt.NDArray[np.int64], np.concatenate([np.empty(0, np.int64), *parts], dtype=np.int64))
 
 
-def batches_for(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: pa.Table) -> Batches:
+def batches_for(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: pa.Table,
+    extra: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Batches:
     """Batches as the model likes them best: flat ones for FastText."""
     flat = isinstance(model, FastTextForSequenceClassification)
-    return Batches(rows, cast(int, tokenizer.pad_token_id), flat=flat)
+    return Batches(rows, cast(int, tokenizer.pad_token_id), flat=flat, extra=extra)
 
 
 class ShuffledRows(torch.utils.data.Sampler[int]):

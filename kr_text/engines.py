@@ -58,6 +58,7 @@ def run_missing(
         A line for each run that failed.
     """
     results = read_results(folder)
+    runs = list({run.key: run for run in runs}.values())  # two of them may say the same in other words
     missing = [run for run in runs if run.key not in results]
     show(f"{len(runs)} runs, of which {len(runs) - len(missing)} are finished")
     left, failures = dict.fromkeys(missing), []
@@ -158,6 +159,8 @@ def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         run = waiting.pop(done)
         try:
             yield run, ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            yield run, error.cause  # what `execute` raised
         except ray.exceptions.RayError as error:
             yield run, error
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 from safetensors.numpy import load_file
 
 from kr_text.label_noise import TRUE_LABELS_FILE, WrongLabels, find_wrong_labels
-from kr_text.overrides import parse_overrides
+from kr_text.overrides import Value, parse_overrides
 from kr_text.predictions import compact
 from kr_text.recipes import recipe
 from kr_text.reports import Report, reset_peak_memory
+from kr_text.trainer import LOSSES
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Run:
             "tokenizer": sizes.tokenizer,
             "config_overrides": {**sizes.config, **parse_overrides(self.config_overrides, "config_overrides")},
             "training": {**sizes.training, **parse_overrides(self.training, "training")},
-            "loss_overrides": parse_overrides(self.loss_overrides, "loss_overrides"),
+            "loss_overrides": self.changed_loss_settings(),
         }
         return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -69,6 +70,12 @@ class Run:
     def given(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+
+    def changed_loss_settings(self) -> dict[str, Value]:
+        """Those of `loss_overrides` that are not the loss's own anyway."""
+        own = {**SHARED_DEFAULTS, **(LOSSES.get(self.loss) or {})} if self.loss in LOSSES else {}
+        settings = parse_overrides(self.loss_overrides, "loss_overrides")
+        return {name: value for name, value in settings.items() if own.get(name) != value}
 
     def flags(self, dataset: str, output_dir: Path) -> list[str]:
         """The flags of `kr-text train`, with the place of the data set and that of the model to be."""
@@ -83,6 +90,7 @@ class Run:
 
 
 NAMED = ("dataset", "model", "loss", "seed")
+SHARED_DEFAULTS = {"alpha": 1.0, "gamma": 0.99, "label_smoothing": 0.0, "divergence": "label_first"}  # of KRLoss
 
 
 class Line(TypedDict):

@@ -13,13 +13,15 @@ entries; `1-10` is the list of these seeds.
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from kr_text.experiments import Run
+
+TYPES: dict[str, Any] = get_type_hints(Run)
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,10 @@ def read_grid(path: Path) -> Grid:
 
 def expand(block: dict[str, Any]) -> Iterator[Run]:
     """The runs of a block."""
-    known = {field.name for field in fields(Run)}
     if not isinstance(block, dict):
         raise ValueError(f"must have fields, got {block!r:.60}")
-    if unknown := block.keys() - known:
-        raise ValueError(f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}")
+    if unknown := block.keys() - TYPES.keys():
+        raise ValueError(f"unknown field {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(TYPES))}")
     if missing := {"dataset", "model"} - block.keys():
         raise ValueError(f"must have {' and '.join(sorted(missing))}")
     values = [_values(name, value) for name, value in block.items()]
@@ -87,5 +88,11 @@ def expand(block: dict[str, Any]) -> Iterator[Run]:
 
 def _values(name: str, value: Any) -> list[Any]:
     if name == "seed" and isinstance(value, str) and (ends := re.fullmatch(r"(\d+)-(\d+)", value)):
-        return list(range(int(ends[1]), int(ends[2]) + 1))
-    return value if isinstance(value, list) else [value]
+        value = list(range(int(ends[1]), int(ends[2]) + 1))
+    values, kind = value if isinstance(value, list) else [value], TYPES[name]
+    if not values:
+        raise ValueError(f"{name} must have a value, got none")
+    for entry in values:
+        if not isinstance(entry, kind):
+            raise ValueError(f"{name} must be {kind.__name__ if isinstance(kind, type) else kind}, got {entry!r:.60}")
+    return values

@@ -5,15 +5,17 @@ import numpy.typing as npt
 from scipy.special import softmax
 from transformers import EvalPrediction
 
+from kr_text.losses import KRLoss
 from kr_text.metrics import compute_metrics
 from kr_text.reports import LabelMatrices
+from kr_text.softening_trainer import SofteningTrainer
 from kr_text.trainer import KRTrainer
 
 Floats = npt.NDArray[np.float64]
 
 
 class LabelMatrixRecorder:
-    """A `compute_metrics` for `KRTrainer` that notes the label matrices at each evaluation.
+    """A `compute_metrics` for a trainer that notes the label matrices at each evaluation.
 
     Attributes:
         trainer: to be set before training, since a trainer is made with its `compute_metrics`.
@@ -21,16 +23,15 @@ class LabelMatrixRecorder:
     """
 
     def __init__(self) -> None:
-        self.trainer: KRTrainer | None = None
+        self.trainer: KRTrainer | SofteningTrainer | None = None
         self.matrices: list[LabelMatrices] = []
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """The metrics, as from `kr_text.metrics.compute_metrics`."""
         assert self.trainer is not None
-        criterion = self.trainer.criterion
-        learned = (
-            None if criterion is None or not criterion.alpha else criterion.residual_labels().cpu().double().numpy()
-        )
+        criterion, learned = self.trainer.criterion, None
+        if isinstance(criterion, KRLoss) and criterion.residual_matrix.any():  # else it is not learned
+            learned = criterion.residual_labels().cpu().double().numpy()
         epoch = float(self.trainer.state.epoch or 0)
         logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
         self.matrices.append(label_matrices(logits, labels, learned, epoch))

@@ -79,18 +79,15 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 def find_wrong_labels(dataset: str, model_folder: Path) -> WrongLabels:
     """What the model in `model_folder` finds among the training rows of such a data set, on which it was trained."""
     from kr_text.data import load
-    from kr_text.prediction import Classifier
+    from kr_text.prediction import Classifier, class_probabilities
 
     train = load(dataset)["train"]
-    names = train.features["label"].names
+    names, given = train.features["label"].names, np.asarray(train["label"])
     with (Path(dataset) / TRUE_LABELS_FILE).open(newline="", encoding="utf-8") as file:
         true = np.array([names.index(row["label"]) for row in csv.DictReader(file)])
-    given = np.asarray(train["label"])
     if len(true) != len(given):
         raise ValueError(f"{dataset}/{TRUE_LABELS_FILE} must have {len(given)} labels, as train, got {len(true)}")
-    classifier = Classifier(str(model_folder))
-    column = np.array([classifier.names.index(name) for name in names])
-    probabilities = classifier.probabilities(list(train["text"]))[np.arange(len(given)), column[given]]
+    probabilities = class_probabilities(Classifier(str(model_folder)), train)
     wrong = given != true
-    precision = precision_at_noise_rate(probabilities, wrong)
+    precision = precision_at_noise_rate(probabilities[np.arange(len(given)), given], wrong)
     return {"num_rows": len(given), "num_wrong": int(wrong.sum()), "precision": precision}

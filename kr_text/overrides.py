@@ -1,7 +1,5 @@
 """Settings in one line, NAME=VALUE,NAME=VALUE,..., as flags and grids have them."""
 
-import yaml
-
 Value = bool | int | float | str
 
 
@@ -28,8 +26,11 @@ def parse_overrides(text: str | None, name: str) -> dict[str, Value]:
 
 
 def _value(text: str) -> Value:
-    value: Value = yaml.safe_load(text)
-    try:
-        return float(value) if isinstance(value, str) else value  # 1e-3 is a text to YAML
-    except ValueError:
-        return value
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

@@ -105,14 +105,23 @@ def evaluate(classifier: Classifier, rows: Dataset) -> dict[str, float]:
     Raises:
         ValueError: the rows have a class that the model does not know, or the other way round.
     """
+    return classification_metrics(class_probabilities(classifier, rows), np.asarray(rows["label"]))
+
+
+def class_probabilities(classifier: Classifier, rows: Dataset) -> npt.NDArray[np.float64]:
+    """(N, K): the class probabilities of rows with the columns text and label, in the order of the data's classes.
+
+    Raises:
+        ValueError: the rows have a class that the model does not know, or the other way round.
+    """
     names = rows.features["label"].names
     if set(names) != set(classifier.names):
         raise ValueError(
             f"the data's classes must be the model's, {', '.join(classifier.names)}; got {', '.join(names)}"
         )
-    index_in_model = np.array([classifier.names.index(name) for name in names])
+    index_in_model = [classifier.names.index(name) for name in names]
     probabilities = [classifier.probabilities(batch["text"]) for batch in rows.iter(batch_size=CHUNK)]
-    return classification_metrics(np.concatenate(probabilities), index_in_model[np.asarray(rows["label"])])
+    return np.concatenate(probabilities)[:, index_in_model]
 
 
 def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:

@@ -242,7 +242,14 @@ def metrics_table(metrics: Mapping[str, Number]) -> str:
 
 
 def _test_metrics(report: Report) -> str:
-    return "## Test metrics\n\n" + metrics_table(report["test_metrics"])
+    scaling = report["temperature_scaling"]
+    nll, ece = (format_number(scaling["test_metrics"][name], 4) for name in ("nll", "ece"))
+    return (
+        "## Test metrics\n\n"
+        + metrics_table(report["test_metrics"])
+        + f"\n\nProbabilities at the temperature {format_number(scaling['temperature'])}, which has the least NLL on "
+        f"the validation rows: NLL {nll}, ECE {ece}."
+    )
 
 
 def _confusion_matrix(report: Report) -> str:

@@ -45,7 +45,7 @@ def read_results(folder: Path) -> dict[str, Result]:
     if not path.exists():
         return {}
     results: dict[str, Result] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             line: Line = json.loads(text)
             results[line["key"]] = Result(Run(**line["run"]), line, folder)

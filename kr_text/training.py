@@ -2,8 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,43 +10,34 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from datasets import DatasetDict
-from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from scipy.special import softmax
 from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
+    Trainer,
     TrainerState,
     TrainingArguments,
     set_seed,
 )
-from transformers.training_args import OptimizerNames
 
 from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
-from kr_text.batches import Batches, ShuffledRows, batches_for, whole_batch
+from kr_text.batches import Batches, batches_for, whole_batch
+from kr_text.building import build, make_optimizer, teacher_logits
 from kr_text.calibration import at_temperature, fit_temperature
+from kr_text.classifier_trainer import ClassifierTrainers, make_trainer
 from kr_text.data import load
+from kr_text.distillation import MutualPair
 from kr_text.encoding import encode
 from kr_text.label_matrices import LabelMatrixRecorder
+from kr_text.losses import KRLoss
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
-from kr_text.models import MODELS, CharCNNConfig, FastTextForSequenceClassification
-from kr_text.optimizers import RowwiseAdagrad
+from kr_text.named_losses import make_loss
 from kr_text.overrides import parse_overrides
-from kr_text.recipes import recipe
 from kr_text.reports import Epoch, LabelMatrices, Number, Report, environment, peak_memory_mb, write_report
-from kr_text.tokenization import character_tokenizer, word_tokenizer
-from kr_text.trainer import LOGGED_TERMS, RESIDUAL_FILE, KRTrainer, named_loss
-from kr_text.word_vectors import load_word_vectors
+from kr_text.trainer import LOGGED_TERMS, RESIDUAL_FILE
 
 PREDICTIONS_FILE = "test_predictions.safetensors"
-FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}
 PATHS = {"output_dir", "resume_from_checkpoint"}  # arguments of one machine, not of the method
 
 
@@ -78,29 +68,32 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         )
         set_seed(args.seed)
         tokenizer, model = build(run, data)
+        pair = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else None
+        extra = {"teacher_logits": teacher_logits(run.teacher, data["train"])} if run.teacher else None
         encoded = encode(data, tokenizer)
     names = data["train"].features["label"].names
     del data  # whose files would stay in memory
     rows = {split: encoded[split].with_format("arrow") for split in encoded}
     batches = partial(batches_for, model, tokenizer)
-    criterion = named_loss(run.loss, len(names), **parse_overrides(run.loss_overrides, "loss_overrides"))
+    settings = parse_overrides(run.loss_overrides, "loss_overrides")
+    criterion = make_loss(run.loss, model, len(names), settings)
     recorder = LabelMatrixRecorder() if run.label_matrices else None
-    trainer = ClassifierTrainer(
-        model=model,
+    trainer = make_trainer(
+        run,
+        criterion,
+        model=pair or model,
         args=args,
-        train_dataset=batches(rows["train"][:]),
+        train_dataset=batches(rows["train"][:], extra),
         eval_dataset=batches(rows["validation"][:]),
         data_collator=whole_batch,
         processing_class=tokenizer,
         compute_metrics=recorder or compute_metrics,
-        optimizers=(make_optimizer(model, args), None),
-        loss=criterion or "ce",
-        residual_learning_rate=run.residual_learning_rate,
+        optimizers=(make_optimizer(pair or model, args), None),
     )
     if recorder is not None:
         recorder.trainer = trainer
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
-    matrices = recorder and recorder.matrices.copy()  # the predictions below add to it
+    matrices = recorder.matrices.copy() if recorder else None  # the predictions below add to it
     began = time.time()
     validation, test = (_predict(trainer, rows[split][:], batches) for split in ("validation", "test"))
     evaluation_time = time.time() - began
@@ -113,102 +106,11 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     if trainer.is_world_process_zero():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        if trainer.criterion is not None:
-            save_file({"residual_matrix": trainer.criterion.residual_matrix.detach().cpu()}, folder / RESIDUAL_FILE)
+        if isinstance(criterion, KRLoss):
+            save_file({"residual_matrix": criterion.residual_matrix.detach().cpu()}, folder / RESIDUAL_FILE)
         save_numpy({"probabilities": test.probabilities, "labels": test.labels}, folder / PREDICTIONS_FILE)
         write_report(report, folder)
     return report
-
-
-class ClassifierTrainer(KRTrainer):
-    """A KRTrainer for `Batches`.
-
-    It takes the norm of gradients for clipping only, since torch has none for those of a sparse table, and groups rows
-    by length in a moment.
-    """
-
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        return grad_norm
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
-        if any(getattr(self.args, name) != value for name, value in GROUP_BY_LENGTH.items()):
-            return super()._get_train_sampler(train_dataset)
-        rows = cast(Batches, self.train_dataset if train_dataset is None else train_dataset)
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return ShuffledRows(rows, batch_size, seed)
-
-
-def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
-    """The tokenizer, built from the training rows or loaded, and the model, at random or pretrained."""
-    sizes = recipe(run.model, run.dataset)
-    tokenizer_sizes = {**sizes.tokenizer, **({"max_length": run.max_length} if run.max_length else {})}
-    names = data["train"].features["label"].names
-    classes = dict(enumerate(names))
-    labels: dict[str, Any] = {"id2label": classes, "label2id": {name: index for index, name in classes.items()}}
-    if run.model not in MODELS:
-        return _pretrained(run, labels, tokenizer_sizes["max_length"])
-    config_class, model_class = MODELS[run.model]
-    config = config_class(**sizes.config, **labels)
-    _override(config, run.config_overrides)
-    config = config_class.from_dict(config.to_dict())  # checks the ranges of what was overridden
-    if isinstance(config, CharCNNConfig):
-        tokenizer = character_tokenizer(max_length=run.max_length or config.num_frames)
-    else:
-        batches = (
-            batch["text"].combine_chunks() for batch in data["train"].with_format("arrow").iter(batch_size=50_000)
-        )
-        tokenizer = word_tokenizer(batches, **tokenizer_sizes)
-    config.vocab_size = len(tokenizer)
-    model = model_class(config)
-    if run.word_vectors:
-        load_word_vectors(model, tokenizer, run.word_vectors)
-    return tokenizer, model
-
-
-def _pretrained(
-    run: RunArguments, labels: dict[str, Any], max_length: int
-) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
-    if run.word_vectors:
-        raise ValueError(f"word_vectors must be left out with a pretrained model, {run.model}: it has its own")
-    with _pretrained_in(run.model):
-        config = AutoConfig.from_pretrained(run.model, **labels)
-        tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(run.model))
-    if tokenizer.pad_token_id is None:
-        raise ValueError(f"model must have a tokenizer with a padding token, and that of {run.model} has none")
-    _override(config, run.config_overrides)
-    with _pretrained_in(run.model):
-        model = AutoModelForSequenceClassification.from_pretrained(
-            run.model, config=config, ignore_mismatched_sizes=True
-        )
-    tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
-    return tokenizer, model
-
-
-@contextmanager
-def _pretrained_in(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"model must be one of {', '.join(MODELS)}, or a pretrained model's folder or id, got {name!r}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-
-
-def _override(config: PreTrainedConfig, overrides: str | None) -> None:
-    if not overrides:
-        return
-    if fixed := FIXED_BY_DATA & {part.partition("=")[0].strip() for part in overrides.split(",")}:
-        raise ValueError(f"config_overrides must leave {' and '.join(sorted(fixed))} to the data, got {overrides!r}")
-    try:
-        config.update_from_string(overrides)
-    except (TypeError, ValueError) as error:
-        known = ", ".join(sorted(config.to_diff_dict()))
-        raise ValueError(
-            f"config_overrides must be FIELD=VALUE,FIELD=VALUE,... with fields of {type(config).__name__} ({known}), "
-            f"got {overrides!r}: {error}"
-        ) from error
 
 
 def _prepare_folder(folder: Path, run: RunArguments, args: TrainingArguments) -> str | None:
@@ -238,17 +140,6 @@ def last_checkpoint(folder: Path) -> str | None:
     return max(whole, key=lambda path: int(path.rpartition("-")[2]), default=None)
 
 
-def make_optimizer(model: PreTrainedModel, args: TrainingArguments) -> torch.optim.Optimizer | None:
-    """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else.
-
-    On a CPU the table's gradient is sparse. Elsewhere to sort its rows would wait for the queue.
-    """
-    if not isinstance(model, FastTextForSequenceClassification) or args.optim != OptimizerNames.ADAGRAD:
-        return None
-    model.embedding.sparse = args.device.type == "cpu"
-    return RowwiseAdagrad(model.parameters(), lr=args.learning_rate)
-
-
 class _Predictions(NamedTuple):
     logits: npt.NDArray[np.float64]  # (N, K)
     labels: npt.NDArray[np.int64]  # (N,)
@@ -258,7 +149,7 @@ class _Predictions(NamedTuple):
         return np.asarray(softmax(self.logits, axis=1))
 
 
-def _predict(trainer: KRTrainer, rows: pa.Table, batches: Callable[[pa.Table], Batches]) -> _Predictions:
+def _predict(trainer: Trainer, rows: pa.Table, batches: Callable[[pa.Table], Batches]) -> _Predictions:
     """Logits and labels of encoded rows, in their order.
 
     The Trainer's own order would be that of its sampler: under "group_by_length" a shuffle that depends on the seed.
@@ -280,7 +171,7 @@ def _predict(trainer: KRTrainer, rows: pa.Table, batches: Callable[[pa.Table], B
 def _report(
     run: RunArguments,
     args: TrainingArguments,
-    trainer: KRTrainer,
+    trainer: ClassifierTrainers,
     names: list[str],
     data: DatasetDict,
     validation: _Predictions,
@@ -291,6 +182,7 @@ def _report(
     criterion, settings = trainer.criterion, {}
     if criterion is not None:
         settings = {**criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
+    learned = criterion.residual_labels().tolist() if isinstance(criterion, KRLoss) else None
     model = trainer.accelerator.unwrap_model(trainer.model)
     temperature = fit_temperature(*validation)
     scaled = classification_metrics(at_temperature(test.logits, temperature), test.labels)
@@ -314,7 +206,7 @@ def _report(
         "test_metrics": dict(classification_metrics(test.probabilities, test.labels)),
         "temperature_scaling": {"temperature": temperature, "test_metrics": dict(scaled)},
         "confusion_matrix": confusion_matrix(test.probabilities, test.labels, len(names)).tolist(),
-        "residual_labels": None if criterion is None else criterion.residual_labels().tolist(),
+        "residual_labels": learned,
         "label_matrices": matrices,
         "wall_time_seconds": {"total": 0.0, "training": 0.0, "evaluation": 0.0},
         "peak_memory_mb": peak_memory_mb(),

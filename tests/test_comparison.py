@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import kr_text.classifier_trainer
 import kr_text.comparison
-import kr_text.training
+from kr_text.classifier_trainer import ClassifierTrainer
 from kr_text.comparison import Comparison, compare, comparison_markdown
 from kr_text.statistics import holm, paired_bootstrap
-from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, train
+from kr_text.training import PREDICTIONS_FILE, train
 
 LOSSES, SEEDS = ["ce", "kr-ls"], [1, 2]
 RUNS = ["ce-seed1", "kr-ls-seed1", "ce-seed2", "kr-ls-seed2"]  # in the order in which they are trained
@@ -204,7 +205,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_table(
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(kr_text.training, "ClassifierTrainer", InterruptedTrainer)
+        patch.setattr(kr_text.classifier_trainer, "ClassifierTrainer", InterruptedTrainer)
         with pytest.raises(KeyboardInterrupt):
             compare(LOSSES, SEEDS, str(tmp_path), flags, command="kr-text compare --some flags")
     assert [path.name for path in (tmp_path / "ce-seed2").glob("checkpoint-*")] == ["checkpoint-14"]

@@ -32,12 +32,30 @@ def report() -> Report:
         "hyper_parameters": {"learning_rate": 0.5, "optim": "sgd"},
         "best_epoch": 2.0,
         "epochs": [
-            {"epoch": 1.0, "training_loss": 1.5, "validation_loss": 0.75, "validation_error_rate": 20.0},
-            {"epoch": 2.0, "training_loss": 1.25, "validation_loss": 0.5, "validation_error_rate": 12.5},
+            {
+                "epoch": 1.0,
+                "training_loss": 1.5,
+                "loss_terms": {"alpha": 1.0},
+                "validation_loss": 0.75,
+                "validation_error_rate": 20.0,
+            },
+            {
+                "epoch": 2.0,
+                "training_loss": 1.25,
+                "loss_terms": {},
+                "validation_loss": 0.5,
+                "validation_error_rate": 12.5,
+            },
         ],
+        "validation_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
         "test_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
+        "temperature_scaling": {
+            "temperature": 1.5,
+            "test_metrics": {"nll": 0.125, "ece": 0.0625},
+        },
         "confusion_matrix": confusion_matrix(PROBABILITIES, LABELS, 3).tolist(),
         "residual_labels": [[0.0, 0.25, 0.75], [0.5, 0.0, 0.5], [0.875, 0.125, 0.0]],
+        "label_matrices": None,
         "wall_time_seconds": {"total": 12.5, "training": 10.0, "evaluation": 2.0},
         "peak_memory_mb": {"process": 512.0, "largest_child": 0.0},
         "environment": {
@@ -68,6 +86,10 @@ def test_report_opens_with_what_was_trained_and_how_well_it_does(report: Report)
 
 def test_each_test_metric_has_its_unit_and_a_meaning(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "Test metrics")
+    assert (
+        "Probabilities at the temperature 1.50, which has the least NLL on the validation rows: NLL 0.1250, ECE 0.0625"
+        in (report_markdown(report))
+    )
     assert [row[0] for row in rows] == ["error_rate", "macro_f1", "nll", "brier_score", "ece", "aurc"]
     assert [row[2] for row in rows] == ["%", "0 to 1", "nats", "0 to 2", "0 to 1", "0 to 1"]
     assert all(len(row[3]) > 20 for row in rows)

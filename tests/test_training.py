@@ -22,9 +22,12 @@ from transformers import (
     TrainingArguments,
 )
 
+import kr_text.classifier_trainer
 import kr_text.training
 from kr_text.arguments import parse_training
 from kr_text.batches import ShuffledRows, batches_for, whole_batch
+from kr_text.building import build
+from kr_text.classifier_trainer import ClassifierTrainer
 from kr_text.data import load
 from kr_text.encoding import encode
 from kr_text.losses import KRLoss
@@ -35,7 +38,7 @@ from kr_text.recipes import has_bf16
 from kr_text.reports import Report, report_markdown
 from kr_text.synthetic_news import synthetic_news
 from kr_text.trainer import RESIDUAL_FILE
-from kr_text.training import PREDICTIONS_FILE, ClassifierTrainer, build, train
+from kr_text.training import PREDICTIONS_FILE, train
 
 Train = Callable[..., Report]
 
@@ -249,7 +252,7 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], No
 
     def stop(training: Callable[[], object]) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(kr_text.training, "ClassifierTrainer", StoppedTrainer)
+            patch.setattr(kr_text.classifier_trainer, "ClassifierTrainer", StoppedTrainer)
             with pytest.raises(KeyboardInterrupt):
                 training()
 

@@ -1,0 +1,51 @@
+"""The trainers of the command line: KRTrainer and SofteningTrainer for `Batches`."""
+
+from typing import Any, cast
+
+import torch
+from transformers import Trainer
+
+from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
+from kr_text.batches import Batches, ShuffledRows
+from kr_text.label_softening import SofteningLoss
+from kr_text.losses import KRLoss
+from kr_text.softening_trainer import SofteningTrainer
+from kr_text.trainer import KRTrainer
+
+
+class BatchesTrainer(Trainer):
+    """A Trainer for `Batches`.
+
+    It takes the norm of gradients for clipping only, since torch has none for those of a sparse table, and groups rows
+    by length in a moment.
+    """
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        return grad_norm
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
+        if any(getattr(self.args, name) != value for name, value in GROUP_BY_LENGTH.items()):
+            return super()._get_train_sampler(train_dataset)
+        rows = cast(Batches, self.train_dataset if train_dataset is None else train_dataset)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ShuffledRows(rows, batch_size, seed)
+
+
+class ClassifierTrainer(BatchesTrainer, KRTrainer):
+    """A KRTrainer for `Batches`."""
+
+
+class SofteningClassifierTrainer(BatchesTrainer, SofteningTrainer):
+    """A SofteningTrainer for `Batches`."""
+
+
+ClassifierTrainers = ClassifierTrainer | SofteningClassifierTrainer
+
+
+def make_trainer(run: RunArguments, criterion: KRLoss | SofteningLoss | None, **kwargs: Any) -> ClassifierTrainers:
+    """The trainer for a loss, with what every Trainer takes."""
+    rate = run.residual_learning_rate
+    if isinstance(criterion, SofteningLoss):
+        return SofteningClassifierTrainer(loss=criterion, loss_learning_rate=rate, **kwargs)
+    return ClassifierTrainer(loss=criterion or "ce", residual_learning_rate=rate, **kwargs)

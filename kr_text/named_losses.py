@@ -1,0 +1,41 @@
+"""Every training loss by its name, as flags and grids have it."""
+
+from typing import Any
+
+from torch import nn
+
+from kr_text.distillation import DistillationLoss, MutualLoss
+from kr_text.label_softening import SOFTENING_LOSSES, SofteningLoss
+from kr_text.losses import KRLoss
+from kr_text.schedules import Truncated
+from kr_text.softening_trainer import last_linear
+from kr_text.trainer import LOSSES, named_loss
+
+OTHERS: dict[str, type[SofteningLoss]] = {**SOFTENING_LOSSES, "kd": DistillationLoss, "dml": MutualLoss}
+NAMES = (*LOSSES, *OTHERS)
+
+
+def make_loss(name: str, model: nn.Module, num_labels: int, settings: dict[str, Any]) -> KRLoss | SofteningLoss | None:
+    """The loss that `name` stands for, None for cross-entropy.
+
+    Args:
+        name: one of `NAMES`.
+        model: that is trained with it.
+        num_labels: K.
+        settings: of the loss, where they differ from the defaults; `until` as for `named_loss`.
+
+    Raises:
+        ValueError: settings that the loss does not have, or that are out of range.
+    """
+    if name not in OTHERS:
+        return named_loss(name, num_labels, **settings)
+    settings = dict(settings)
+    if "until" in settings:
+        settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
+    loss = OTHERS[name]
+    if loss.needs_features:
+        settings["num_features"] = last_linear(model, num_labels).in_features
+    try:
+        return loss(num_labels, **settings)
+    except TypeError as error:
+        raise ValueError(f"settings of loss {name!r} must be arguments of {loss.__name__}: {error}") from error
