@@ -152,29 +152,37 @@ def _run(argv: Sequence[str], started: float) -> None:
         "started again, it goes on where it was.",
         allow_abbrev=False,
     )
-    parser.add_argument("grids", nargs="+", help="YAML files; the results go to the folder of each")
-    parser.add_argument("--data", nargs="+", default=["data"], metavar="FOLDER", help="hold the data sets: %(default)s")
+    parser.add_argument("grids", nargs="+", help="YAML files")
+    parser.add_argument("--results", metavar="FOLDER", help="for the results; by default that of the grid")
+    parser.add_argument(
+        "--data", nargs="*", default=["data"], metavar="FOLDER", help="hold the data sets; others are the Hub's: data"
+    )
     parser.add_argument("--work", default="runs/experiments", help="for models on the way: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time: %(default)s")
+    parser.add_argument("--workers", type=int, help="runs at a time; by default one a core, or one with an accelerator")
     parser.add_argument("--engine", default="local", choices=["local", "ray"], help="processes here, or a Ray cluster")
     parser.add_argument("--fresh", action="store_true", help="a new process for each run, to measure its memory")
     parser.add_argument("--all_rows", action="store_true", help="train on all rows, whatever the grid says")
     parser.add_argument("--only", metavar="FIELD=VALUE,...", help="runs with these values, as in model=fasttext,seed=1")
+    parser.add_argument(
+        "--training", metavar="FIELD=VALUE,...", help="training arguments that all runs get beside theirs"
+    )
     flags = parser.parse_args(argv)
 
     from pathlib import Path
 
-    from kr_text.engines import ENGINES, Setting, commit_of_code, run_missing
+    from kr_text.engines import ENGINES, Setting, commit_of_code, default_workers, run_missing
     from kr_text.grids import read_grid
     from kr_text.overrides import parse_overrides
 
-    setting = Setting(tuple(flags.data), flags.work, flags.workers, flags.fresh, commit_of_code())
+    workers = flags.workers or default_workers()
+    setting = Setting(tuple(flags.data), flags.work, workers, flags.fresh, commit_of_code())
     failures: list[str] = []
     for path in map(Path, flags.grids):
-        grid = read_grid(path)
+        grid = read_grid(path).with_training(flags.training)
         runs = (grid.all_rows() if flags.all_rows else grid).only(parse_overrides(flags.only, "only"))
+        folder = Path(flags.results) if flags.results else path.parent
         print(f"{grid.title} ({path})", flush=True)
-        failures += run_missing(runs, path.parent, setting, ENGINES[flags.engine], lambda line: print(line, flush=True))
+        failures += run_missing(runs, folder, setting, ENGINES[flags.engine], lambda line: print(line, flush=True))
     if failures:
         raise ValueError(f"{len(failures)} runs failed, the others are finished; the first: {failures[0]}")
 

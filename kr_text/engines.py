@@ -168,6 +168,13 @@ def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
 ENGINES: dict[str, Engine] = {"local": local_processes, "ray": ray_cluster}
 
 
+def default_workers() -> int:
+    """A run for each core; with an accelerator one, since the runs would share it."""
+    import torch
+
+    return 1 if torch.accelerator.is_available() else os.cpu_count() or 1
+
+
 def commit_of_code() -> str | None:
     """The commit of the checkout that this package is in, with "+changes" if it differs; None outside a checkout."""
     folder = Path(__file__).resolve().parents[1]

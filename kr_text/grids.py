@@ -38,6 +38,11 @@ class Grid:
         runs = dict.fromkeys(replace(run, max_train_rows=None) for run in self.runs)
         return replace(self, runs=tuple(runs))
 
+    def with_training(self, training: str | None) -> "Grid":
+        """The same with further training arguments, as in "max_steps=2", which win over those there are."""
+        both = (",".join(filter(None, (run.training, training))) or None for run in self.runs)
+        return replace(self, runs=tuple(replace(run, training=text) for run, text in zip(self.runs, both, strict=True)))
+
     def only(self, values: Mapping[str, object]) -> list[Run]:
         """The runs with these values of their fields.
 

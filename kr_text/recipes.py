@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
         dataset: a name or a path, of which the last part counts, without its extension; unknown ones get the default.
         any_hardware: leave bf16 as the recipe has it.
     """
-    recipes = yaml.safe_load(resources.files("kr_text").joinpath("recipes.yaml").read_text(encoding="utf-8"))
+    recipes = _parsed(resources.files("kr_text").joinpath("recipes.yaml").read_text(encoding="utf-8"))
     of_model = recipes.get(model, recipes["pretrained"])
     default, special = of_model["default"], of_model.get(Path(dataset).name.partition(".")[0], {})
     tokenizer, config, training = (
@@ -36,6 +37,12 @@ def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
     if training.get("bf16") and not any_hardware:
         training["bf16"] = has_bf16()
     return Recipe(tokenizer, config, training)
+
+
+@cache
+def _parsed(text: str) -> dict[str, Any]:
+    recipes: dict[str, Any] = yaml.safe_load(text)
+    return recipes
 
 
 def has_bf16() -> bool:
