@@ -1,4 +1,4 @@
-"""The command line: kr-text train | evaluate | predict | compare | run.
+"""The command line: kr-text train | evaluate | predict | compare | run | report.
 
 Each command imports what it needs when it runs, so that `kr-text --help` answers at once.
 """
@@ -21,6 +21,7 @@ Text classifiers that learn how their classes relate while they train (Knowledge
   kr-text evaluate runs/MODEL --dataset my_folder     error, F1, NLL, Brier score, ECE and AURC of a saved model
   kr-text compare --losses ce kr-ls --seeds 1 2 3     several losses over several seeds, with paired tests
   kr-text run results/table3.yaml --data my_data      the runs of a grid of experiments that are not finished yet
+  kr-text report results                              tables, tests and figures of all of them, on one page
 
 `kr-text COMMAND --help` lists a command's flags.
 """
@@ -176,15 +177,40 @@ def _run(argv: Sequence[str], started: float) -> None:
 
     workers = flags.workers or default_workers()
     setting = Setting(tuple(flags.data), flags.work, workers, flags.fresh, commit_of_code())
+    only = parse_overrides(flags.only, "only")
+    grids = {path: read_grid(path).with_training(flags.training) for path in map(Path, flags.grids)}
+    chosen = {path: (grid.all_rows() if flags.all_rows else grid).only(only) for path, grid in grids.items()}
+    if not any(chosen.values()):
+        raise ValueError(f"only must leave a run of {', '.join(flags.grids)}, got {flags.only}")
     failures: list[str] = []
-    for path in map(Path, flags.grids):
-        grid = read_grid(path).with_training(flags.training)
-        runs = (grid.all_rows() if flags.all_rows else grid).only(parse_overrides(flags.only, "only"))
+    for path, runs in chosen.items():
         folder = Path(flags.results) if flags.results else path.parent
-        print(f"{grid.title} ({path})", flush=True)
+        print(f"{grids[path].title} ({path})", flush=True)
         failures += run_missing(runs, folder, setting, ENGINES[flags.engine], lambda line: print(line, flush=True))
     if failures:
         raise ValueError(f"{len(failures)} runs failed, the others are finished; the first: {failures[0]}")
+
+
+def _report(argv: Sequence[str], started: float) -> None:
+    parser = argparse.ArgumentParser(
+        "kr-text report",
+        description="Writes report.html, in one file, and report.md, of a folder of results: tables with paired tests, "
+        "and figures.",
+    )
+    parser.add_argument("folder", help="with the grids and what `kr-text run` left there")
+    flags = parser.parse_args(argv)
+
+    from pathlib import Path
+
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"a report needs {error.name}: pip install 'kr-text[report]'") from error
+    from kr_text.report.page import write_page
+
+    write_page(Path(flags.folder))
+    print(f"Saved in {flags.folder}/report.html and report.md", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str], float], None]] = {
@@ -193,6 +219,7 @@ COMMANDS: dict[str, Callable[[Sequence[str], float], None]] = {
     "predict": _predict,
     "compare": _compare,
     "run": _run,
+    "report": _report,
 }
 
 if __name__ == "__main__":

@@ -176,12 +176,15 @@ def default_workers() -> int:
 
 
 def commit_of_code() -> str | None:
-    """The commit of the checkout that this package is in, with "+changes" if it differs; None outside a checkout."""
+    """The commit of the checkout that this package is in, with "+changes" if it differs; None where git knows none."""
     folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return None
-    commit = _git(folder, "rev-parse", "--short=12", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "kr_text", "models")
+    try:
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "kr_text", "models")
+    except (OSError, subprocess.CalledProcessError):  # no git here, or a folder that it does not trust
+        return None
     return f"{commit}+changes" if changed else commit
 
 

@@ -1,5 +1,6 @@
 """One training run, from the data to the report."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -136,8 +137,16 @@ def _prepare_folder(folder: Path, run: RunArguments, args: TrainingArguments) ->
 
 def last_checkpoint(folder: Path) -> str | None:
     """The last checkpoint that is whole: the Trainer writes its state at the end of each."""
-    whole = (str(state.parent) for state in folder.glob("checkpoint-*/trainer_state.json"))
+    whole = (str(state.parent) for state in folder.glob("checkpoint-*/trainer_state.json") if _is_json(state))
     return max(whole, key=lambda path: int(path.rpartition("-")[2]), default=None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 class _Predictions(NamedTuple):

@@ -1,10 +1,10 @@
 """Table 3 of the paper, from the data to the report.
 
-    python scripts/reproduce_table3.py --data data           the rows at hand, on this machine: results/table3.yaml
-    python scripts/reproduce_table3.py --full                all rows, from the Hub, on an accelerator: into results_full
+    python scripts/reproduce_table3.py --data data   the grid as it stands, results/table3.yaml and chosen.yaml
+    python scripts/reproduce_table3.py --full        on all rows, from the Hub: wants an accelerator; into results_full
 
-Each goes on where it was stopped. The data sets are looked for in the folders of `--data` first, and on the Hub then. Flags after `--` go to
-`kr-text run`, as `-- --only model=fasttext` or `-- --engine ray`.
+Each goes on where it was stopped. The data sets are looked for in the folders of `--data` first, and on the Hub then.
+Flags after `--` go to `kr-text run`, as `-- --only model=fasttext` or `-- --engine ray`.
 """
 
 import argparse

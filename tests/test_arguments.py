@@ -149,7 +149,7 @@ def test_a_wrong_flag_is_refused(capsys: pytest.CaptureFixture[str], flags: list
 
 
 def test_an_unknown_loss_in_the_file_is_refused(config: Path) -> None:
-    with pytest.raises(ValueError, match="loss must be one of ce, ls, kr, kr-ls, .*, got 'hinge'"):
+    with pytest.raises(ValueError, match=r"loss must be one of ce, ls, kr, kr-ls, .*, got 'hinge'"):
         with_config(config, "loss: hinge")
 
 
@@ -181,3 +181,18 @@ def test_an_infinite_validation_size_is_left_to_the_data_to_refuse() -> None:
 def test_max_length_is_at_least_1(length: str) -> None:
     with pytest.raises(ValueError, match=f"max_length must be at least 1, got {length}"):
         parse("--max_length", length)
+
+
+def test_settings_of_the_loss_are_kept_as_text_and_matrices_are_a_switch(config: Path) -> None:
+    run, _ = parse("--loss_overrides", "alpha=1e-1,until=2", "--label_matrices")
+    assert (run.loss_overrides, run.label_matrices) == ("alpha=1e-1,until=2", True)
+    run, _ = parse()
+    assert (run.loss_overrides, run.label_matrices) == (None, False)
+    run, _ = with_config(config, "loss_overrides: alpha=0.5\nlabel_matrices: true")
+    assert (run.loss_overrides, run.label_matrices) == ("alpha=0.5", True)
+
+
+@pytest.mark.parametrize("flags", [["--loss", "kd"], ["--loss", "kr", "--teacher", "some/folder"]])
+def test_a_teacher_is_for_distillation_alone(flags: list[str]) -> None:
+    with pytest.raises(ValueError, match="teacher must be given for loss kd, and for no other, got "):
+        parse(*flags)

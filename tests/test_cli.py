@@ -137,6 +137,7 @@ def test_the_help_names_each_command(capsys: pytest.CaptureFixture[str], command
         ("evaluate", ["model", "--dataset", "--split", "--batch_size", "--bf16"]),
         ("predict", ["model", "file", "--text_column", "--batch_size", "--bf16"]),
         ("compare", ["--losses", "--seeds", "--output_dir", "kr-text train"]),
+        ("run", ["grids", "--data", "--work", "--workers", "--engine", "--fresh", "--all_rows", "--only"]),
     ],
 )
 def test_each_command_has_its_own_help(
@@ -166,11 +167,12 @@ def test_an_unknown_command_lists_the_known_ones(in_process: Main, capsys: pytes
 
 @pytest.fixture
 def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
-    names = ("config", "empty", "bad.csv", "missing", "new")
+    names = ("config", "empty", "bad.csv", "missing", "new", "grid.yaml")
     paths = {name.partition(".")[0]: tmp_path / name for name in names}
     paths["config"].write_text("learning_rat: 1")
     paths["empty"].mkdir()
     paths["bad"].write_text("text,label\na,b,c\n")
+    paths["grid"].write_text("title: A\nabout: B\nruns: [{dataset: a, model: fasttext}]")
     return {**paths, "run": run_folder, "news": news}
 
 
@@ -200,6 +202,10 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ("evaluate {run} --dataset {bad}", "{bad}: row 2: must have 2 fields, got 3: a, b, c"),
         ("compare --output_dir {new} --seeds 1 1", "seeds must be one or more, each once, got 1, 1"),
         ("compare --output_dir {new} --dataset {empty}", "{empty} must hold train.csv"),
+        ("run {missing}", "{missing}: must be a YAML file, got: [Errno 2] No such file or directory"),
+        ("run {config}", "{config}: must have title, about and runs, got {{'learning_rat': 1}}"),
+        ("run {grid} --only seed=2", "only must leave a run of {grid}, got seed=2"),
+        ("run {grid} --only seed", "only must be NAME=VALUE,NAME=VALUE,..., got 'seed'"),
     ],
 )
 def test_what_was_wrong_is_one_line_on_stderr(

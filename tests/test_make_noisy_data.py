@@ -1,5 +1,6 @@
 import csv
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import make_noisy_data
@@ -23,7 +24,7 @@ def data(tmp_path: Path, datasets_cache: Path) -> Path:
     return tmp_path
 
 
-def write(path: Path, rows: list[tuple[object, ...]]) -> None:
+def write(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
     with gzip.open(path, "wt", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
 

@@ -9,11 +9,12 @@ import pytest
 
 import kr_text
 import kr_text.models
+import kr_text.report
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     module.name
-    for package in (kr_text, kr_text.models)
+    for package in (kr_text, kr_text.models, kr_text.report)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
 )
 
@@ -46,11 +47,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(kr_text, "torch")
 
 
-def test_the_package_has_the_files_of_both_folders() -> None:
+def test_the_package_has_the_files_of_all_folders() -> None:
     files = {f"kr_text.{path.stem}" for path in (ROOT / "kr_text").glob("*.py")}
+    files |= {f"kr_text.report.{path.stem}" for path in (ROOT / "kr_text" / "report").glob("*.py")}
     files |= {f"kr_text.models.{path.stem}" for path in (ROOT / "models").glob("*.py")}
     assert {"kr_text.losses", "kr_text.models.fasttext"} <= files
-    assert {name for name in files if not name.endswith("__init__")} | {"kr_text.models"} == set(MODULES)
+    assert {name for name in files if not name.endswith("__init__")} | {"kr_text.models", "kr_text.report"} == set(
+        MODULES
+    )
 
 
 @pytest.mark.parametrize("name", MODULES)

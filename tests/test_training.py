@@ -1,5 +1,7 @@
 import json
+import mmap
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,6 +29,7 @@ import kr_text.training
 from kr_text.arguments import parse_training
 from kr_text.batches import ShuffledRows, batches_for, whole_batch
 from kr_text.building import build
+from kr_text.calibration import at_temperature, fit_temperature
 from kr_text.classifier_trainer import ClassifierTrainer
 from kr_text.data import load
 from kr_text.encoding import encode
@@ -35,7 +38,7 @@ from kr_text.metrics import classification_metrics, confusion_matrix
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
 from kr_text.prediction import Classifier
 from kr_text.recipes import has_bf16
-from kr_text.reports import Report, report_markdown
+from kr_text.reports import Report, peak_memory_mb, report_markdown, reset_peak_memory
 from kr_text.synthetic_news import synthetic_news
 from kr_text.trainer import RESIDUAL_FILE
 from kr_text.training import PREDICTIONS_FILE, train
@@ -194,6 +197,61 @@ def test_the_report_agrees_with_the_saved_predictions(run_folder: Path, news: Pa
     assert "output_dir" not in report["hyper_parameters"]
     assert 0 < report["wall_time_seconds"]["training"] < report["wall_time_seconds"]["total"]
     assert (run_folder / "report.md").read_text() == report_markdown(report)
+
+
+def test_the_validation_metrics_are_those_of_the_kept_epoch(uneven_run: Path) -> None:
+    report = report_of(uneven_run)
+    kept = report["epochs"][int(report["best_epoch"]) - 1]
+    metrics = report["validation_metrics"]
+    assert metrics.keys() == report["test_metrics"].keys()
+    assert metrics["error_rate"] == kept["validation_error_rate"] != report["test_metrics"]["error_rate"]
+    assert metrics["nll"] == pytest.approx(kept["validation_loss"], rel=1e-5)
+
+
+def test_the_temperature_is_fitted_on_validation_rows_and_scales_the_test_rows(run_folder: Path, news: Path) -> None:
+    report, rows = report_of(run_folder), load(news)["validation"]
+    scaling = report["temperature_scaling"]
+    log_p = np.log(Classifier(str(run_folder)).probabilities(list(rows["text"])))
+    assert scaling["temperature"] == pytest.approx(fit_temperature(log_p, rows["label"]), rel=1e-3)
+    assert scaling["temperature"] is not None
+    probabilities, labels = predictions(run_folder)
+    expected = classification_metrics(at_temperature(np.log(probabilities), scaling["temperature"]), labels)
+    assert scaling["test_metrics"] == pytest.approx(expected, rel=1e-6)
+    assert scaling["test_metrics"]["error_rate"] == report["test_metrics"]["error_rate"]
+    assert scaling["test_metrics"]["nll"] != pytest.approx(report["test_metrics"]["nll"], rel=1e-3)
+
+
+def test_the_terms_of_the_loss_are_reported_by_epoch_and_add_up(run_folder: Path) -> None:
+    epochs = report_of(run_folder)["epochs"]
+    for number, epoch in enumerate(epochs):
+        terms = {name: cast(float, value) for name, value in epoch["loss_terms"].items()}
+        assert terms.keys() == {"loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha"}
+        assert terms["alpha"] == pytest.approx(0.99**number)
+        total = terms["loss_hard"] + terms["alpha"] * (terms["loss_residual"] + terms["loss_update"])
+        assert epoch["training_loss"] == pytest.approx(total, abs=1e-3)
+    assert len(epochs) == 3
+
+
+def test_settings_of_the_loss_are_those_of_the_flag(tmp_path: Path, train_small: Train) -> None:
+    report = train_small(tmp_path, "--loss", "kr", "--loss_overrides", "alpha=0.5,until=1", "--num_train_epochs", "2")
+    assert [epoch["loss_terms"]["alpha"] for epoch in report["epochs"]] == [0.5, 0.0]
+    assert report["loss"]["name"] == "kr"
+
+
+def test_cross_entropy_has_no_terms_and_no_settings(tmp_path: Path, train_small: Train) -> None:
+    assert [epoch["loss_terms"] for epoch in train_small(tmp_path, "--loss", "ce")["epochs"]] == [{}] * 3
+    with pytest.raises(ValueError, match="loss 'ce' has no settings, got alpha"):
+        train_small(tmp_path / "other", "--loss", "ce", "--loss_overrides", "alpha=1")
+
+
+def test_the_peak_of_memory_can_be_measured_anew() -> None:
+    """Three hundred MB, returned to the kernel at once. Only Linux can forget its mark."""
+    size = 300_000_000
+    with mmap.mmap(-1, size) as block:
+        block[:: mmap.PAGESIZE] = bytes(len(range(0, size, mmap.PAGESIZE)))
+    before = peak_memory_mb()["process"] or 0.0
+    reset_peak_memory()
+    assert ((peak_memory_mb()["process"] or 0.0) < before - 200) == (sys.platform == "linux")
 
 
 def test_the_saved_predictions_are_in_the_order_of_the_test_rows(run_folder: Path, news: Path) -> None:

@@ -1,0 +1,89 @@
+"""A section of the report page: how near p_res comes to q_res, and the accuracy, by epoch (the paper's Fig. 4)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kr_text.experiments import Run
+from kr_text.grids import Grid
+from kr_text.report.blocks import Block, Figure, Paragraph, Table
+from kr_text.report.figures import Curve, Panel, curves
+from kr_text.report.section_label_matrices import with_ce
+from kr_text.report.study import Cell, Study, place, places
+from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title, spread_text
+from kr_text.reports import Number
+from kr_text.results import Result
+
+
+def divergence_blocks(study: Study, grid: Grid) -> list[Block]:
+    """D_JS(p_res || q_res) and accuracy on the validation rows by epoch."""
+    cells = [cell for cell in study.cells(grid) if cell.results[0].report["label_matrices"]]
+    if not cells:
+        return []
+    figures = [
+        _divergence_figure(where, those, number) for number, (where, those) in enumerate(places(cells).items(), 1)
+    ]
+    return [*_nearer(cells), divergence_table(cells), *figures]
+
+
+def divergences(result: Result) -> dict[float, Number]:
+    """D_JS(p_res || q_res) by epoch."""
+    return {matrices["epoch"]: matrices["js_divergence"] for matrices in result.report["label_matrices"] or []}
+
+
+def accuracies(result: Result) -> dict[float, Number]:
+    """Accuracy on the validation rows in % by epoch."""
+    errors = {epoch["epoch"]: epoch["validation_error_rate"] for epoch in result.report["epochs"]}
+    return {epoch: None if error is None else 100 - error for epoch, error in errors.items()}
+
+
+def _last(numbers: dict[float, Number]) -> Number:
+    return numbers[max(numbers)]
+
+
+def divergence_table(cells: Sequence[Cell]) -> Table:
+    """Both after the last epoch."""
+    rows = []
+    for cell in cells:
+        js = cell.spread(lambda result: _last(divergences(result)))
+        accuracy = cell.spread(lambda result: _last(accuracies(result)))
+        names = place_names(place(cell.setting), cell.results)
+        rows.append((*names, loss_name(cell.setting), spread_text(js, 4), spread_text(accuracy)))
+    caption = "After the last epoch, mean ± standard deviation over the seeds, whose number is in brackets."
+    headings = ("loss", "D_JS, nats", "validation accuracy, %")
+    return Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))
+
+
+def _nearer(cells: Sequence[Cell]) -> list[Block]:
+    pairs = with_ce(cells)
+    js = [[cell.spread(lambda result: _last(divergences(result))).mean for cell in pair] for pair in pairs]
+    nearer = sum(ours < ce for ours, ce in js)
+    sentence = (
+        f"After the last epoch, p_res is nearer to the residual label than with CE in {nearer} of {len(js)} settings."
+    )
+    return [Paragraph(sentence)] if pairs else []
+
+
+def _divergence_figure(where: Run, cells: Sequence[Cell], number: int) -> Figure:
+    shown = [("D_JS(p_res || q_res), nats", divergences), ("validation accuracy, %", accuracies)]
+    panels = [
+        Panel(
+            "",
+            "epoch",
+            label,
+            [_curve(loss_name(cell.setting), [of(result) for result in cell.results]) for cell in cells],
+        )
+        for label, of in shown
+    ]
+    title = place_title(where, [result for cell in cells for result in cell.results])
+    name = f"divergence-{number}"
+    caption = f"{title}: mean over the seeds, and a band from the least to the most."
+    losses = " and ".join(loss_name(cell.setting) for cell in cells)
+    return Figure(name, curves(panels, name), caption, f"Lines over the epochs for {losses} on {title}.")
+
+
+def _curve(label: str, seeds: Sequence[dict[float, Number]]) -> Curve:
+    """The mean over the seeds at the epochs that all have, and the range."""
+    epochs = sorted(set.intersection(*(set(numbers) for numbers in seeds)))
+    values = np.array([[numbers[epoch] for epoch in epochs] for numbers in seeds], dtype=np.float64)
+    return Curve(label, epochs, list(values.mean(axis=0)), list(values.min(axis=0)), list(values.max(axis=0)))

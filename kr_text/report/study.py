@@ -1,0 +1,122 @@
+"""A folder of results as its tables need it: runs that differ in their seed alone together, beside their baseline."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kr_text.experiments import Run
+from kr_text.grids import Grid, read_grid
+from kr_text.reports import Number
+from kr_text.results import Result, read_results
+from kr_text.verdicts import Spread, Verdict, against, spread
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        setting: what they have in common, with seed 0.
+        results: of those that are finished, by seed.
+    """
+
+    setting: Run
+    results: tuple[Result, ...]
+
+    @property
+    def seeds(self) -> set[int]:
+        """Of the finished runs."""
+        return {result.run.seed for result in self.results}
+
+    @property
+    def error(self) -> Spread:
+        """Test error in %."""
+        return self.spread(lambda result: result.report["test_metrics"]["error_rate"])
+
+    def spread(self, number: Callable[[Result], Number]) -> Spread:
+        """A number of each run over the seeds; nan where one is missing."""
+        values = (number(result) for result in self.results)
+        return spread([np.nan if value is None else value for value in values])
+
+
+class Study:
+    """The grids of a folder, and their results.
+
+    Attributes:
+        folder: with runs.jsonl, predictions and grids.
+        grids: by the names of their files.
+        num_planned: runs in all of them, each once.
+
+    Raises:
+        ValueError: a file in the folder is not what its name says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.grids = {path.stem: read_grid(path) for path in sorted(folder.glob("*.yaml"))}
+        results = read_results(folder)
+        keys = {run: run.key for run in dict.fromkeys(run for grid in self.grids.values() for run in grid.runs)}
+        self.num_planned = len(set(keys.values()))
+        self._results = {run: results[key] for run, key in keys.items() if key in results}
+        self._verdicts: dict[tuple[Run, Run], Verdict] = {}
+
+    @property
+    def results(self) -> list[Result]:
+        """All that belong to a grid, each once: two ways to say the same are one run."""
+        return list({result.line["key"]: result for result in self._results.values()}.values())
+
+    @cached_property
+    def _cells(self) -> dict[Run, Cell]:
+        found: dict[Run, list[Result]] = {}
+        for run in sorted(self._results, key=lambda run: run.seed):
+            found.setdefault(replace(run, seed=0), []).append(self._results[run])
+        return {setting: Cell(setting, tuple(results)) for setting, results in found.items()}
+
+    def finished(self, grid: Grid) -> int:
+        """How many of its runs are."""
+        return sum(run in self._results for run in grid.runs)
+
+    def cell(self, setting: Run) -> Cell:
+        """The finished runs of a setting, of whichever grid they are; maybe none."""
+        return self._cells.get(setting, Cell(setting, ()))
+
+    def cells(self, grid: Grid) -> list[Cell]:
+        """Those of a grid that have results, in its order."""
+        return [self._cells[setting] for setting in settings(grid.runs) if setting in self._cells]
+
+    def baseline(self, setting: Run) -> Cell:
+        """Cross-entropy at the same setting; KR with gamma=0, which is the same, where it was not run by that name."""
+        ce = place(setting)
+        same = [ce, replace(ce, loss="kr", loss_overrides="gamma=0"), replace(ce, label_matrices=True)]
+        return next((cell for cell in map(self.cell, same) if cell.results), self.cell(ce))
+
+    def verdict(self, method: Cell, baseline: Cell) -> Verdict | None:
+        """The verdict over the seeds that both have, not yet corrected; None where they have none in common."""
+        if not method.seeds & baseline.seeds:
+            return None
+        pair = method.setting, baseline.setting
+        if pair not in self._verdicts:
+            self._verdicts[pair] = against(method.results, baseline.results)
+        return self._verdicts[pair]
+
+
+def settings(runs: Iterable[Run]) -> list[Run]:
+    """The runs without their seeds, each once."""
+    return list(dict.fromkeys(replace(run, seed=0) for run in runs))
+
+
+def place(setting: Run) -> Run:
+    """Where a loss is measured: the same setting with cross-entropy, in which all losses compared there agree."""
+    plain = replace(setting, seed=0, loss="ce", loss_overrides=None, residual_learning_rate=None)
+    return replace(plain, teacher=None, label_matrices=False)
+
+
+def places(cells: Sequence[Cell]) -> dict[Run, list[Cell]]:
+    """The cells by their place, in their order."""
+    found: dict[Run, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(place(cell.setting), []).append(cell)
+    return found

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from kr_text.calibration import at_temperature, fit_temperature, reliability
+from kr_text.metrics import ece
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
+def test_a_known_temperature_is_found(temperature: float) -> None:
+    """Labels are drawn from softmax(z), and the logits are temperature * z."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(scale=2, size=(20_000, 4))
+    labels = (softmax(z, axis=1).cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    assert fit_temperature(temperature * z, labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_the_temperature_is_that_of_the_least_nll() -> None:
+    rng = np.random.default_rng(1)
+    logits, labels = 5 * rng.normal(size=(200, 3)), rng.integers(3, size=200)
+    logits[np.arange(200), labels] += 3
+    found = fit_temperature(logits, labels)
+
+    def nll(temperature: float) -> float:
+        return float(-log_softmax(logits / temperature, axis=1)[np.arange(200), labels].mean())
+
+    grid = np.geomspace(0.1, 50, 2000)
+    assert found == pytest.approx(grid[np.argmin([nll(temperature) for temperature in grid])], rel=0.004)
+
+
+def test_two_logits_by_hand() -> None:
+    """Logits (2, 0), right in 3 rows of 4: the best probability is 3 / 4, so 2 / T = log 3."""
+    assert fit_temperature([[2, 0]] * 4, [0, 0, 1, 0]) == pytest.approx(2 / np.log(3), rel=1e-3)
+
+
+def test_log_probabilities_serve_as_logits() -> None:
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(size=(50, 3)), rng.integers(3, size=50)
+    log_p = log_softmax(logits, axis=1)
+    assert fit_temperature(log_p, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-6)
+
+
+def test_temperature_flattens_and_keeps_the_predicted_class() -> None:
+    logits = np.array([[2.0, 0.0, -1.0], [0.0, 900.0, 1.0]])
+    np.testing.assert_allclose(at_temperature(logits, 2.0), softmax(logits / 2, axis=1))
+    np.testing.assert_allclose(at_temperature(logits, 1.0), softmax(logits, axis=1))
+    warm, cold = at_temperature(logits, 4.0), at_temperature(logits, 0.25)
+    assert (warm.max(axis=1) < cold.max(axis=1)).tolist() == [True, False]  # 900 is certain at either
+    assert warm.argmax(axis=1).tolist() == cold.argmax(axis=1).tolist() == [0, 1]
+
+
+def test_reliability_by_hand() -> None:
+    """Four bins: (0.25, 0.5] has two rows, its upper end belongs to it; (0.5, 0.75] has none; (0.75, 1] has three."""
+    probabilities = [[0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.0, 0.0, 1.0], [0.1, 0.8, 0.1], [0.9, 0.1, 0.0]]
+    bins = reliability(probabilities, [0, 1, 2, 1, 1], num_bins=4)
+    np.testing.assert_allclose(bins, [(0.45, 1 / 2, 2), (0.9, 2 / 3, 3)])
+
+
+@pytest.mark.parametrize("num_labels", [2, 5, 30])
+def test_the_diagram_agrees_with_ece(num_labels: int) -> None:
+    rng = np.random.default_rng(num_labels)
+    probabilities, labels = rng.dirichlet(np.full(num_labels, 0.3), size=500), rng.integers(num_labels, size=500)
+    bins = reliability(probabilities, labels)
+    assert sum(count for _, _, count in bins) == 500
+    assert all(count > 0 for _, _, count in bins)
+    assert [confidence for confidence, _, _ in bins] == sorted(confidence for confidence, _, _ in bins)
+    gap = sum(count / 500 * abs(accuracy - confidence) for confidence, accuracy, count in bins)
+    assert gap == pytest.approx(ece(probabilities, labels), abs=1e-12)
+
+
+def test_the_diagram_agrees_with_plain_loops() -> None:
+    rng = np.random.default_rng(3)
+    probabilities, labels = rng.dirichlet(np.ones(3), size=100), rng.integers(3, size=100)
+    expected = []
+    for number in range(10):
+        inside = [
+            (float(p.max()), bool(p.argmax() == y))
+            for p, y in zip(probabilities, labels, strict=True)
+            if number / 10 < p.max() <= (number + 1) / 10
+        ]
+        if inside:
+            confidences, correct = zip(*inside, strict=True)
+            expected.append((np.mean(confidences), np.mean(correct), len(inside)))
+    np.testing.assert_allclose(reliability(probabilities, labels, num_bins=10), expected, rtol=1e-12)

@@ -1,0 +1,73 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from choose_settings import contests, main, mean_validation_errors
+
+from kr_text.experiments import Run
+from kr_text.grids import read_grid
+from kr_text.results import add_result, read_results
+from result_cases import outcome
+
+RIGHT, WRONG = True, False
+# setting: validation errors of the seeds, and whether the test rows are right
+KR = {
+    "alpha=0.1": ([4.0, 10.0], RIGHT),  # the best seed, and the best test error
+    "alpha=0.3": ([6.0, 6.0], WRONG),  # the least mean
+    "alpha=1": ([6.0, 7.0], RIGHT),
+}
+CE = {"learning_rate=0.1": ([9.0, 9.0], RIGHT), "learning_rate=0.3": ([8.0, 8.5], WRONG)}
+
+
+@pytest.fixture
+def tuning(tmp_path: Path) -> Path:
+    """Runs of cross-entropy with several learning rates, and of KR with several alphas."""
+    for loss, field, tries in (("ce", "training", CE), ("kr", "loss_overrides", KR)):
+        for setting, (errors, right) in tries.items():
+            for seed, error in enumerate(errors, 101):
+                for model, rows in (("fasttext", None), ("textrnn", 500)):
+                    run = replace(Run("ag_news", model, loss, seed, rows), **{field: setting})  # type: ignore[arg-type]
+                    add_result(tmp_path / "tuning", outcome(run, validation=error, correct=[right]))
+    return tmp_path / "tuning"
+
+
+def test_the_least_mean_validation_error_is_chosen_and_the_test_error_has_no_part_in_it(tuning: Path) -> None:
+    tries = mean_validation_errors(read_results(tuning).values())
+    assert len(tries) == 10
+    assert sorted(set(tries.values())) == [6.0, 6.5, 7.0, 8.25, 9.0]
+    ranked = contests(tries)
+    assert list(ranked) == [(model, "ag_news", loss) for model in ("fasttext", "textrnn") for loss in ("ce", "kr")]
+    assert [run.loss_overrides for run in ranked["fasttext", "ag_news", "kr"]] == ["alpha=0.3", "alpha=1", "alpha=0.1"]
+    assert [run.training for run in ranked["fasttext", "ag_news", "ce"]] == ["learning_rate=0.3", "learning_rate=0.1"]
+
+
+def test_a_tie_goes_to_the_first(tmp_path: Path) -> None:
+    for setting in ("alpha=9", "alpha=1"):
+        add_result(tmp_path, outcome(Run("a", "fasttext", "kr", loss_overrides=setting), validation=5.0))
+    tries = mean_validation_errors(read_results(tmp_path).values())
+    assert contests(tries)["fasttext", "a", "kr"][0].loss_overrides == "alpha=9"
+
+
+def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, tmp_path: Path) -> None:
+    main([str(tuning), str(tmp_path / "chosen.yaml")])
+    grid = read_grid(tmp_path / "chosen.yaml")
+    fasttext = [Run("ag_news", "fasttext", "kr", seed, None, "alpha=0.3") for seed in range(1, 11)]
+    textrnn = [Run("ag_news", "textrnn", "kr", seed, 500, "alpha=0.3") for seed in range(1, 4)]
+    assert set(grid.runs) == {*fasttext, *textrnn}
+
+
+def test_the_table_has_every_try_and_marks_the_chosen_ones(
+    tuning: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(tuning), str(tmp_path / "chosen.yaml")])
+    table = (tuning / "README.md").read_text()
+    assert capsys.readouterr().out == f"{table}\n"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "ag_news" in line]
+    assert rows[:5] == [
+        ["fasttext", "ag_news", "ce", "learning_rate=0.3", "8.25", "chosen"],
+        ["fasttext", "ag_news", "ce", "learning_rate=0.1", "9.00", ""],
+        ["fasttext", "ag_news", "kr", "alpha=0.3", "6.00", "chosen"],
+        ["fasttext", "ag_news", "kr", "alpha=1", "6.50", ""],
+        ["fasttext", "ag_news", "kr", "alpha=0.1", "7.00", ""],
+    ]
+    assert len(rows) == 10

@@ -1,0 +1,94 @@
+"""A local Ray cluster, one of whose workers is killed as it trains: pytest -m ray."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from kr_text.engines import Setting, ray_cluster, run_missing
+from kr_text.experiments import Run
+from kr_text.results import RUNS_FILE, read_results
+from kr_text.training import last_checkpoint
+
+pytestmark = pytest.mark.ray
+
+SHORT = "num_train_epochs=2,per_device_train_batch_size=16"
+BUCKETS = "num_buckets=1000"
+LONG = "num_train_epochs=150,per_device_train_batch_size=16"
+
+
+@pytest.fixture(scope="module")
+def cluster(datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two workers. What they are told by the environment, they are told before it starts."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("HF_DATASETS_CACHE", str(datasets_cache))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # or it writes a token to the user's home
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+def setting(folder: Path, news: Path) -> Setting:
+    workers = os.cpu_count() or 1  # so that a run takes one of the two
+    return Setting((str(news.parent),), str(folder / "work"), workers, fresh=False, commit=None)
+
+
+def workers_at_work() -> list[psutil.Process]:
+    """Those of Ray that run `execute`: it names each process by what it does."""
+    return [each for each in psutil.Process().children(recursive=True) if "ray::execute" in " ".join(each.cmdline())]
+
+
+def kill_the_worker_that_trains(folder: Path, killed: list[int]) -> None:
+    """Once this run has a checkpoint and is the only one left. Its successor finds a number in the checkpoint."""
+    for _ in range(1200):
+        if any(folder.glob("checkpoint-*/trainer_state.json")) and len(workers_at_work()) == 1:
+            break
+        time.sleep(0.05)
+    (worker,) = workers_at_work()
+    worker.suspend()
+    path = Path(last_checkpoint(folder) or "none") / "trainer_state.json"
+    saved = json.loads(path.read_text())
+    next(entry for entry in saved["log_history"] if "eval_loss" in entry)["eval_loss"] = 123.0
+    path.write_text(json.dumps(saved))
+    worker.kill()
+    killed.append(worker.pid)
+
+
+def test_all_runs_arrive_once_though_a_worker_is_killed_as_it_trains(tmp_path: Path, news: Path, cluster: None) -> None:
+    runs = [
+        Run("tiny_news", "fasttext", "kr-ls", training=LONG, config_overrides=BUCKETS),
+        Run("tiny_news", "fasttext", "ce", training=SHORT, config_overrides=BUCKETS),
+        Run("tiny_news", "fasttext", "ls", training=SHORT, config_overrides=BUCKETS),
+    ]
+    killed: list[int] = []
+    folder = tmp_path / "work" / runs[0].key
+    killer = threading.Thread(target=kill_the_worker_that_trains, args=(folder, killed))
+    killer.start()
+    assert run_missing(runs, tmp_path, setting(tmp_path, news), ray_cluster, lambda line: None) == []
+    killer.join()
+    assert len(killed) == 1
+    results = read_results(tmp_path)
+    assert results.keys() == {run.key for run in runs}
+    assert (tmp_path / RUNS_FILE).read_text().count("\n") == 3
+    epochs = results[runs[0].key].report["epochs"]
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, 151))
+    assert [epoch["validation_loss"] for epoch in epochs].count(123.0) == 1  # it went on where it was
+    assert [len(result.predictions().correct) for result in results.values()] == [60] * 3
+    assert {result.report["environment"]["num_threads"] for result in results.values()} == {1}
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_run_that_fails_is_reported_as_by_the_local_engine(tmp_path: Path, news: Path, cluster: None) -> None:
+    run = Run("nobody/nothing", "fasttext", config_overrides=BUCKETS)
+    (failure,) = run_missing([run], tmp_path, setting(tmp_path, news), ray_cluster, lambda line: None)
+    assert failure.startswith("nobody/nothing fasttext ce seed 1 config_overrides=num_buckets=1000: ConnectionError: ")
+    assert "Traceback" not in failure
+    assert read_results(tmp_path) == {}

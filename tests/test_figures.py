@@ -1,0 +1,110 @@
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import pytest
+
+from kr_text.report.figures import Curve, Floats, Panel, curves, heat_maps, reliability_diagrams
+
+SVG = "{http://www.w3.org/2000/svg}"
+LINES = [Curve(name, [1, 2, 3], [3, 2, k], [2, 1, k - 1], [4, 3, k + 1]) for k, name in enumerate(("CE", "KR-LS"))]
+PANELS = [Panel("fasttext", "epoch", "error, %", LINES), Panel("textrnn", "epoch", "loss, nats", LINES)]
+POINTS = Curve("KR", [0, 1], [8.0, 9.0], [7.5, 8.5], [8.5, 9.5], "points")
+LEVEL = Curve("CE", [0], [8.5], [8.25], [8.75], "level")
+MATRIX = np.array([[np.nan, 0.25, 0.75], [0.5, np.nan, 0.5], [0.125, 0.875, np.nan]])
+DIAGRAM = ("fasttext", [("CE", [(0.5, 0.6, 10), (0.9, 0.7, 30)]), ("KR-LS", [(0.4, 0.6, 5), (0.8, 0.9, 35)])])
+
+
+def draw_curves() -> str:
+    return curves(PANELS, "lines")
+
+
+def draw_points() -> str:
+    return curves([Panel("", "gamma", "error, %", [LEVEL, POINTS], ["0", "0.9"])], "points")
+
+
+def draw_diagram() -> str:
+    return reliability_diagrams([DIAGRAM], "diagram")
+
+
+def draw_matrices() -> str:
+    rows: list[tuple[str, list[Floats | None]]] = [("soft label", [MATRIX, MATRIX]), ("learned", [None, MATRIX])]
+    return heat_maps(rows, ["epoch 1", "epoch 2"], ["World", "Sports", "$ci & Tech$"], "matrices")
+
+
+DRAWINGS: list[Callable[[], str]] = [draw_curves, draw_points, draw_diagram, draw_matrices]
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()).strip() for element in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def style(svg: str) -> str:
+    return "".join(element.text or "" for element in ET.fromstring(svg).iter(f"{SVG}style"))
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_the_same_numbers_give_the_same_svg_whatever_the_settings_of_the_user(draw: Callable[[], str]) -> None:
+    first = draw()
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "path", "lines.linewidth": 9}):
+        before = dict(matplotlib.rcParams)
+        assert draw() == first
+        assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_a_drawing_touches_nothing_else_on_its_page(draw: Callable[[], str]) -> None:
+    svg = draw()
+    root = ET.fromstring(svg)
+    name = root.attrib["class"]
+    ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    assert ids
+    assert all(each.startswith(f"{name}-") for each in ids)
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', svg)) == set(ids)
+    selectors = re.findall(r"([^{}]+)\{", style(svg))
+    assert selectors
+    assert all(selector.startswith(f".{name}") for selector in selectors)
+
+
+def test_titles_axes_and_key_can_be_read_as_text() -> None:
+    found = texts(draw_curves())
+    assert {"fasttext", "textrnn", "error, %", "loss, nats"} <= set(found)
+    assert found.count("CE") == found.count("KR-LS") == 1  # one key for both panels
+
+
+def test_lines_differ_without_colour() -> None:
+    rules = [rule for rule in style(curves(PANELS[:1], "lines")).split("}") if "stroke-width: 1.3" in rule]
+    dashed = {rule.partition("stroke: ")[2][:7]: "dasharray" in rule for rule in rules}
+    assert dashed == {"#000000": False, "#0072b2": True}
+
+
+def test_ticks_are_the_names_of_the_settings() -> None:
+    found = texts(draw_points())
+    assert {"0", "0.9", "gamma", "KR", "CE"} <= set(found)
+    assert "1" not in found
+
+
+def test_panels_may_share_their_y_axis() -> None:
+    low, high = (Panel("", "x", "y", [Curve("a", [0, 1], [y, y], [y, y], [y, y])]) for y in (5.0, 95.0))
+    assert "90" not in texts(curves([low], "low"))
+    assert texts(curves([low, high], "both", share_y=True)).count("80") == 1
+
+
+def test_matrices_are_in_percent_and_a_cell_without_a_number_is_empty() -> None:
+    found = texts(draw_matrices())
+    assert found.count("88") == 3  # 0.875 in three matrices
+    assert found.count("12") == 3
+    assert "nan" not in found
+    assert {"World (1)", "Sports (2)", "epoch 1", "epoch 2"} <= set(found)
+
+
+def test_the_name_of_a_class_is_no_formula() -> None:
+    assert "$ci & Tech$ (3)" in texts(draw_matrices())
+
+
+def test_reliability_stands_beside_the_line_where_confidence_is_accuracy() -> None:
+    found = texts(draw_diagram())
+    assert {"confidence", "accuracy", "CE", "KR-LS"} <= set(found)
+    assert "stroke: #999999" in draw_diagram()

@@ -1,0 +1,36 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import reproduce_table3
+
+CLASSES = {"ag_news": 4, "yahoo_answers": 10, "yelp_review_full": 5}
+
+
+@pytest.fixture
+def slices(tmp_path: Path, datasets_cache: Path) -> Path:
+    """The three data sets in their own form, cut to a few rows."""
+    for name, num_labels in CLASSES.items():
+        folder = tmp_path / "slices" / name
+        folder.mkdir(parents=True)
+        (folder / "classes.txt").write_text("\n".join(f"class {k}" for k in range(num_labels)))
+        for split, num_rows in (("train", 100), ("test", 40)):
+            with (folder / f"{split}.csv").open("w", newline="") as file:
+                rows = (
+                    (row % num_labels + 1, f"row {row} about subject {row % num_labels}") for row in range(num_rows)
+                )
+                csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    return tmp_path / "slices"
+
+
+def test_the_full_grid_takes_its_first_steps_on_slices(slices: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results_full"
+    few = ["--only", "seed=1,loss=kr-ls,model=fasttext", "--training", "max_steps=2", "--work", str(tmp_path / "work")]
+    argv = ["--full", "--data", str(slices), "--results", str(results), "--", *few, "--workers", "1"]
+    assert reproduce_table3.main(argv) == 0
+    lines = [json.loads(line) for line in (results / "runs.jsonl").read_text().splitlines()]
+    assert {line["run"]["dataset"] for line in lines} == set(CLASSES)
+    assert all("max_train_rows" not in line["run"] for line in lines)
+    assert all(line["report"]["dataset"]["num_train_rows"] == 90 for line in lines)
+    assert "Table 3" in (results / "report.md").read_text()
