@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from kr_text.engines import Setting, ray_cluster, run_missing
@@ -25,7 +25,8 @@ LONG = "num_train_epochs=150,per_device_train_batch_size=16"
 @pytest.fixture(scope="module")
 def cluster(datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Two workers. What they are told by the environment, they are told before it starts."""
-    ray = pytest.importorskip("ray")
+    import ray
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("HF_DATASETS_CACHE", str(datasets_cache))

@@ -1,0 +1,68 @@
+"""The report page in a real browser, at desk and phone width: pytest -m browser, where chromium is installed."""
+
+import functools
+import http.server
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kr_text.experiments import Run
+from kr_text.report.page import write_page
+from page_cases import add
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = (
+    "chromium --headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+    "--disable-sync --no-first-run --virtual-time-budget=5000 --dump-dom"
+)
+# What a reader sees at some width: how wide the page is, how many figures it shows, and errors of scripts or images.
+FRAME = """<iframe id="page" src="report.html" style="border:0;width:{width}px;height:800px"></iframe>
+<script>document.getElementById("page").onload = event => {{
+  const page = event.target.contentDocument;
+  const shown = [...page.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width > 100).length;
+  const size = parseFloat(getComputedStyle(page.body).fontSize);
+  document.title = [page.documentElement.scrollWidth, shown, page.querySelectorAll("table").length, size].join(" ");
+}}</script>"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the browser's requests are no output of the tests."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder with a page, and its address."""
+    folder = tmp_path_factory.mktemp("site")
+    runs = "{dataset: ag_news, model: fasttext, loss: [ce, ls, kr, kr-ls], seed: 1-2}"
+    (folder / "table3.yaml").write_text(f"title: Table 3\nabout: All of it.\nruns:\n  - {runs}\n")
+    for seed in (1, 2):
+        for place, loss in enumerate(("ce", "ls", "kr", "kr-ls")):
+            add(folder, Run("ag_news", "fasttext", loss, seed), 60 - 4 * place + seed)
+    write_page(folder)
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_its_window_and_shows_its_figures(site: tuple[Path, str], tmp_path: Path, width: int) -> None:
+    folder, address = site
+    (folder / "frame.html").write_text(FRAME.format(width=width))
+    command = [*CHROMIUM.split(), f"--user-data-dir={tmp_path}", f"{address}/frame.html"]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title is not None
+    page_width, figures, tables, font_size = map(float, title[1].split())
+    html = (folder / "report.html").read_text()
+    assert page_width <= width
+    assert figures == html.count("<svg") > 0
+    assert tables == html.count("<table") > 0
+    assert font_size >= 14
