@@ -192,7 +192,8 @@ def _report(
     if criterion is not None:
         settings = {**criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
     learned = criterion.residual_labels().tolist() if isinstance(criterion, KRLoss) else None
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    model = model.first if isinstance(model, MutualPair) else model  # what is kept of a pair
     temperature = fit_temperature(*validation)
     scaled = classification_metrics(at_temperature(test.logits, temperature), test.labels)
     return {

@@ -33,10 +33,11 @@ from kr_text.calibration import at_temperature, fit_temperature
 from kr_text.classifier_trainer import ClassifierTrainer
 from kr_text.data import load
 from kr_text.encoding import encode
+from kr_text.label_softening import SOFTENING_LOSSES
 from kr_text.losses import KRLoss
 from kr_text.metrics import classification_metrics, confusion_matrix
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
-from kr_text.prediction import Classifier
+from kr_text.prediction import Classifier, evaluate
 from kr_text.recipes import has_bf16
 from kr_text.reports import Report, peak_memory_mb, report_markdown, reset_peak_memory
 from kr_text.synthetic_news import synthetic_news
@@ -567,3 +568,33 @@ def test_rows_are_shuffled_in_groups_unless_told_otherwise(news: Path, tmp_path:
         rows = batches_for(model, tokenizer, encode(load(news), tokenizer)["train"].with_format("arrow")[:])
         trainer = ClassifierTrainer(model=model, args=args, train_dataset=cast(Any, rows), data_collator=whole_batch)
         assert isinstance(trainer._get_train_sampler(), sampler)
+
+
+@pytest.mark.parametrize("loss", SOFTENING_LOSSES)
+def test_every_softening_loss_can_be_named(train_small: Train, tmp_path: Path, loss: str) -> None:
+    report = train_small(tmp_path, "--loss", loss, "--num_train_epochs", "1")
+    assert report["loss"]["name"] == loss
+    assert report["loss"]["settings"].items() >= {"num_labels": 6, "residual_learning_rate": 0.01}.items()
+    assert report["residual_labels"] is None
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_pair_leaves_its_first_model(train_small: Train, tmp_path: Path, news: Path) -> None:
+    alone = train_small(tmp_path / "ce", "--loss", "ce", "--num_train_epochs", "1")
+    report = train_small(tmp_path / "dml", "--loss", "dml")
+    assert report["model"] == alone["model"]
+    metrics = evaluate(Classifier(str(tmp_path / "dml")), load(str(news))["test"])
+    assert metrics["nll"] == pytest.approx(report["test_metrics"]["nll"], rel=1e-4)
+
+
+def test_a_student_learns_from_its_teacher_alone(train_small: Train, tmp_path: Path, run_folder: Path) -> None:
+    flags = ["--loss", "kd", "--teacher", str(run_folder), "--loss_overrides", "weight=1,temperature=1"]
+    train_small(tmp_path, *flags, "--num_train_epochs", "30", "--learning_rate", "0.3")
+    student, teacher = (load_numpy(folder / PREDICTIONS_FILE)["probabilities"] for folder in (tmp_path, run_folder))
+    assert (student.argmax(axis=1) == teacher.argmax(axis=1)).mean() > 0.8
+
+
+@pytest.mark.parametrize("flags", [["--loss", "kd"], ["--loss", "kr", "--teacher", "somewhere"]])
+def test_a_teacher_belongs_to_kd(train_small: Train, tmp_path: Path, flags: list[str]) -> None:
+    with pytest.raises(ValueError, match="teacher must be given for loss kd, and for no other"):
+        train_small(tmp_path, *flags)
