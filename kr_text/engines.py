@@ -107,9 +107,8 @@ def local_processes(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]
 
 def _in_one_pool(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
     context = multiprocessing.get_context("spawn")
-    os.environ["OMP_NUM_THREADS"] = str(setting.threads)  # for the children, who read it as they import torch
     Path(setting.work).mkdir(parents=True, exist_ok=True)
-    pool = ProcessPoolExecutor(setting.workers, context, initializer=_start_worker, initargs=(setting.work,))
+    pool = ProcessPoolExecutor(setting.workers, context, initializer=_start_worker, initargs=(setting,))
     try:
         futures = {pool.submit(execute, run, setting.data, setting.work, setting.commit): run for run in runs}
         for future in as_completed(futures):
@@ -121,12 +120,15 @@ def _in_one_pool(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(work: str) -> None:
+def _start_worker(setting: Setting) -> None:
     """What a worker prints goes to a file, since the parent alone speaks to the user; and it ends with its parent."""
+    import torch
+
     from kr_text.process import prepare_for_training
 
+    torch.set_num_threads(setting.threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with open(Path(work) / f"worker-{os.getpid()}.log", "ab") as log:
+    with open(Path(setting.work) / f"worker-{os.getpid()}.log", "ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     prepare_for_training()

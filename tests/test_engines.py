@@ -258,11 +258,8 @@ def text_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize(("fresh", "num_processes"), [(True, 2), (False, 1)])
-def test_fresh_is_a_process_for_each_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: bool, num_processes: int
-) -> None:
+def test_fresh_is_a_process_for_each_run(tmp_path: Path, fresh: bool, num_processes: int) -> None:
     """A worker has a log of its own. These runs fail at once."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runs = [replace(run, training="wrong") for run in RUNS[:2]]
     found = dict(local_processes(runs, Setting((), str(tmp_path / "work"), 1, fresh, None)))
     assert list(found) == runs
