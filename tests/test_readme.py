@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import math
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ import torch
 from transformers import TrainingArguments
 
 from kr_text.arguments import parse_training
+from kr_text.grids import read_grid
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
+from kr_text.results import read_results
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,3 +68,22 @@ def test_every_file_in_the_tree_exists() -> None:
 def test_every_module_is_in_the_tree() -> None:
     for path in [*(ROOT / "kr_text").glob("*.py"), *(ROOT / "models").glob("*.py")]:
         assert path.name in README or path.name == "__init__.py"
+
+
+def test_the_table_has_the_numbers_of_the_results() -> None:
+    """Where it is red, scripts/readme_table.py makes it anew."""
+    row = r"^\| (\w+) \| (\w+) \| ([\d,]+) \| (\d+) \| ([\d.]+) \| \**([\d.]+)\** \|"
+    lines = re.findall(row, README, re.MULTILINE)
+    assert len(lines) >= 6
+    runs = read_grid(ROOT / "results" / "table3.yaml").runs
+    results = read_results(ROOT / "results")
+    finished = [results[run.key] for run in runs if run.key in results]
+    for dataset, model, rows, seeds, *errors in lines:
+        for loss, error in zip(("ce", "kr-ls"), errors, strict=True):
+            found = [
+                result.report["test_metrics"]["error_rate"] or math.nan
+                for result in finished
+                if (result.run.dataset, result.run.model, result.run.loss) == (dataset, model, loss)
+                and result.report["dataset"]["num_train_rows"] == int(rows.replace(",", ""))
+            ]
+            assert (len(found), f"{fmean(found):.2f}") == (int(seeds), error)

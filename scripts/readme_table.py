@@ -1,0 +1,52 @@
+"""Puts the numbers of results/ into the table of the README.
+
+    python scripts/readme_table.py
+
+For each data set, model and number of training rows for which cross-entropy and KR-LS have the same seeds finished.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kr_text.report.section_errors import PAPER, against_ce, compared, with_baselines
+from kr_text.report.study import Cell, Study
+from kr_text.reports import write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADINGS = "| data | model | training rows | seeds | CE | KR-LS | paper: CE | paper: KR-LS |\n"
+RULE = "|---|---|---|---|---|---|---|---|\n"
+
+
+def main() -> None:
+    """Rewrites the rows under the table's headings, and nothing else."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    table = re.compile(re.escape(HEADINGS + RULE) + r"(?:\|.*\n)*")
+    if not table.search(text):
+        raise ValueError(f"{path} must have a table with the headings {HEADINGS.strip()}")
+    rows = sorted(table_rows(Study(ROOT / "results")))
+    write_text(table.sub(HEADINGS + RULE + "".join(f"{row}\n" for row in rows), text), path)
+
+
+def table_rows(study: Study) -> Iterator[str]:
+    """Mean test errors in %; bold where a difference is shown."""
+    pairs = against_ce(study, with_baselines(study, study.cells(study.grids["table3"])))
+    for (cell, baseline), verdict in compared(study, pairs):
+        if cell.setting.loss == "kr-ls" and cell.seeds == baseline.seeds:
+            mark = "" if verdict.word == "no difference shown" else "**"
+            yield table_row(cell, baseline, mark)
+
+
+def table_row(cell: Cell, baseline: Cell, mark: str) -> str:
+    """One line of the table."""
+    where = cell.setting
+    num_rows = cell.results[0].report["dataset"]["num_train_rows"]
+    ce, kr_ls = PAPER[where.dataset, where.model]
+    cells = [where.dataset, where.model, f"{num_rows:,}", str(len(cell.seeds)), f"{baseline.error.mean:.2f}"]
+    cells += [f"{mark}{cell.error.mean:.2f}{mark}", f"{ce:.2f}", f"{kr_ls:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
