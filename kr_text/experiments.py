@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -30,7 +30,8 @@ class Run:
         model: as for `kr-text train`, and so are `loss`, `seed`, `max_train_rows`, `loss_overrides`,
             `residual_learning_rate`, `config_overrides` and `label_matrices`.
         training: fields of `TrainingArguments`, as in "num_train_epochs=10,learning_rate=0.1".
-        teacher: for the loss "kd", `config_overrides` of the teacher, which is trained first, with cross-entropy.
+        teacher: for the loss "kd", `config_overrides` of the teacher, which is trained first, with cross-entropy
+            and the same `training`.
     """
 
     dataset: str
@@ -126,7 +127,8 @@ def execute(run: Run, data: Sequence[str], work: str, commit: str | None) -> Out
     dataset = next((str(found) for place in data if (found := Path(place) / run.dataset).exists()), run.dataset)
     teacher = None
     if run.teacher is not None:
-        of_teacher = Run(run.dataset, run.model, "ce", run.seed, run.max_train_rows, config_overrides=run.teacher)
+        plain = replace(run, loss="ce", loss_overrides=None, teacher=None, label_matrices=False)
+        of_teacher = replace(plain, config_overrides=run.teacher)
         teacher = _train(of_teacher.flags(dataset, folder / "teacher"), folder / "teacher")
     reset_peak_memory()
     extra = ["--teacher", str(folder / "teacher")] if teacher else []

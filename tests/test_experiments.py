@@ -254,10 +254,13 @@ def test_the_predictions_are_those_of_the_report(executed: tuple[Path, Outcome])
 
 def test_a_teacher_is_trained_first_with_cross_entropy_on_the_same_rows(news: Path, tmp_path: Path) -> None:
     run = dataclasses.replace(TINY, loss="kd", seed=3, max_train_rows=150, teacher="embedding_dim=20,num_buckets=500")
+    run = dataclasses.replace(run, training="num_train_epochs=1,learning_rate=0.125", loss_overrides="weight=0.5")
     line = execute(run, [str(news.parent)], str(tmp_path), None).line
     teacher, student = line["teacher"], line["report"]
     assert teacher is not None
     assert (teacher["loss"]["name"], student["loss"]["name"]) == ("ce", "kd")
     assert teacher["model"]["num_parameters"] != student["model"]["num_parameters"]
     assert (teacher["seed"], teacher["dataset"]) == (student["seed"], student["dataset"])
+    assert teacher["hyper_parameters"] == student["hyper_parameters"]
+    assert teacher["hyper_parameters"]["learning_rate"] == 0.125
     assert list(tmp_path.iterdir()) == []
