@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from kr_text.arguments import parse_training
 from kr_text.grids import read_grid
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
 from kr_text.results import read_results
+from kr_text.verdicts import spread
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -86,4 +86,4 @@ def test_the_table_has_the_numbers_of_the_results() -> None:
                 if (result.run.dataset, result.run.model, result.run.loss) == (dataset, model, loss)
                 and result.report["dataset"]["num_train_rows"] == int(rows.replace(",", ""))
             ]
-            assert (len(found), f"{fmean(found):.2f}") == (int(seeds), error)
+            assert (len(found), f"{spread(found).mean:.2f}") == (int(seeds), error)
