@@ -203,8 +203,8 @@ def _report(argv: Sequence[str], started: float) -> None:
     from pathlib import Path
 
     try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
+        import jinja2  # noqa: F401  only whether it is there
+        import matplotlib  # noqa: F401  the same
     except ImportError as error:
         raise ValueError(f"a report needs {error.name}: pip install 'kr-text[report]'") from error
     from kr_text.report.page import write_page
