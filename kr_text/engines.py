@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import subprocess
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -97,27 +98,48 @@ def _kinds(run: Run) -> list[tuple[object, ...]]:
 
 
 def local_processes(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
-    """Processes on this machine, started anew so that each has its own threads."""
-    if setting.fresh:
-        for run in runs:
-            yield from _in_one_pool([run], setting)
-    else:
-        yield from _in_one_pool(runs, setting)
+    """Processes on this machine, started anew so that each has its own threads.
+
+    A process that dies, as when memory runs out, takes those beside it along, and no one knows whose fault it was. What
+    ran in them runs again at the end, each run by itself.
+    """
+    interrupted: list[Run] = []
+    for shared in ([run] for run in runs) if setting.fresh else [runs]:
+        waiting = deque(shared)
+        while waiting:
+            interrupted += yield from _in_one_pool(waiting, setting)
+    for run in interrupted:
+        if (yield from _in_one_pool(deque([run]), setting)):
+            error = f"its process died, twice; if memory ran out, see --workers; its log is one of {setting.work}"
+            yield run, RuntimeError(error)
 
 
-def _in_one_pool(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
+def _in_one_pool(waiting: deque[Run], setting: Setting) -> Generator[Finished, None, list[Run]]:
+    """Takes runs from `waiting` until there are none left or a process dies; returns those that ran then."""
     context = multiprocessing.get_context("spawn")
     Path(setting.work).mkdir(parents=True, exist_ok=True)
     pool = ProcessPoolExecutor(setting.workers, context, initializer=_start_worker, initargs=(setting,))
+    running: dict[Future[Outcome], Run] = {}
+    interrupted: list[Run] = []
     try:
-        futures = {pool.submit(execute, run, setting.data, setting.work, setting.commit): run for run in runs}
-        for future in as_completed(futures):
-            error = future.exception()
-            if error is not None and not isinstance(error, Exception):
-                raise error
-            yield futures.pop(future), error or future.result()
+        while running or (waiting and not interrupted):
+            while waiting and len(running) < setting.workers and not interrupted:
+                run = waiting.popleft()
+                try:
+                    running[pool.submit(execute, run, setting.data, setting.work, setting.commit)] = run
+                except BrokenProcessPool:
+                    interrupted.append(run)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run, error = running.pop(future), future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    interrupted.append(run)
+                elif error is None or isinstance(error, Exception):
+                    yield run, error or future.result()
+                else:
+                    raise error
     finally:
         pool.shutdown(cancel_futures=True)
+    return interrupted
 
 
 def _start_worker(setting: Setting) -> None:

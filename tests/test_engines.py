@@ -14,7 +14,7 @@ import pytest
 
 import kr_text.engines
 from kr_text.engines import Finished, Setting, commit_of_code, local_processes, run_missing, time_left
-from kr_text.experiments import Run
+from kr_text.experiments import Outcome, Run
 from kr_text.results import RUNS_FILE, Result, add_result, read_results
 from result_cases import outcome, result
 
@@ -265,3 +265,27 @@ def test_fresh_is_a_process_for_each_run(tmp_path: Path, fresh: bool, num_proces
     assert list(found) == runs
     assert all("training must be NAME=VALUE" in str(error) for error in found.values())
     assert len(list((tmp_path / "work").glob("worker-*.log"))) == num_processes
+
+
+def execute_or_die(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
+    """The process that has seed 2 dies, as often as `data` says."""
+    with (Path(work) / f"seed-{run.seed}").open("a") as file:
+        file.write("started\n")
+    if run.seed == 2 and (Path(work) / "seed-2").read_text().count("\n") <= int(data[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return outcome(run)
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_process_that_dies_costs_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deaths: int) -> None:
+    monkeypatch.setattr(kr_text.engines, "execute", execute_or_die)
+    runs = [replace(RUNS[0], seed=seed) for seed in (1, 2, 3, 4)]
+    found = dict(local_processes(runs, Setting((str(deaths),), str(tmp_path), 2, False, None)))
+    assert found.keys() == set(runs)
+    failed = {run.seed: str(error) for run, error in found.items() if isinstance(error, Exception)}
+    assert failed.keys() == ({2} if deaths == 2 else set())
+    assert all("its process died, twice" in error for error in failed.values())
+    tries = [path.read_text().count("\n") for path in sorted(tmp_path.glob("seed-*"))]
+    assert len(tries) == 4
+    assert tries[1] == 2
+    assert sum(tries) <= 6  # at most the run beside it was interrupted too
