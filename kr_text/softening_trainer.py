@@ -1,7 +1,6 @@
 """SofteningTrainer: the Trainer of transformers with a `SofteningLoss`, as KRTrainer is it with `KRLoss`."""
 
 import inspect
-import math
 import os
 from typing import Any, cast
 
@@ -9,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 from kr_text.distillation import MutualPair
+from kr_text.following import EpochCounter, share_of_peak
 from kr_text.label_softening import SofteningLoss
 
 LOSS_FILE = "softening_loss.safetensors"
@@ -103,15 +103,10 @@ class SofteningTrainer(Trainer):
     def _step_loss(self) -> None:
         """One Adam step for the loss's parameters, at their learning rate times where the model's schedule stands."""
         if self.loss_optimizer is not None:
-            self.loss_optimizer.param_groups[0]["lr"] = self.loss_learning_rate * self._schedule()
+            share = share_of_peak(self.optimizer, self.args.learning_rate)
+            self.loss_optimizer.param_groups[0]["lr"] = self.loss_learning_rate * share
             self.loss_optimizer.step()
             self.loss_optimizer.zero_grad()
-
-    def _schedule(self) -> float:
-        """The model's learning rate as a share of its peak."""
-        group = cast(torch.optim.Optimizer, self.optimizer).param_groups[0]
-        peak = group.get("initial_lr", self.args.learning_rate)
-        return float(group["lr"] / peak) if peak else 1.0
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
@@ -160,7 +155,7 @@ class SofteningTrainer(Trainer):
             raise ValueError(f"model must be a MutualPair for this loss, got {type(self.model).__name__}")
 
 
-class _LossCallback(TrainerCallback):
+class _LossCallback(EpochCounter):
     """Tells the loss of epochs, and steps it with the model.
 
     An epoch ends for the loss when the next one begins: a checkpoint at the last step of an epoch is written before
@@ -168,18 +163,13 @@ class _LossCallback(TrainerCallback):
     """
 
     def __init__(self, trainer: SofteningTrainer) -> None:
+        super().__init__()
         self.trainer = trainer
-        self.epochs_completed = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.epochs_completed = math.floor(state.epoch or 0) - 1  # the epoch that is to begin, or to go on, is the next
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.epochs_completed += 1
+        super().on_epoch_begin(args, state, control, **kwargs)
         while self.trainer.epochs_ended < self.epochs_completed:
             self.trainer.criterion.end_epoch()
             self.trainer.epochs_ended += 1

@@ -1,7 +1,6 @@
 """KRTrainer: the Trainer of transformers with Knowledge Refinery as its loss, and nothing else changed."""
 
 import json
-import math
 import os
 import warnings
 from pathlib import Path
@@ -12,8 +11,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+from kr_text.following import EpochCounter, share_of_peak
 from kr_text.losses import KRLoss
 from kr_text.schedules import Truncated
 
@@ -186,18 +186,12 @@ class KRTrainer(Trainer):
         if matrix.grad is not None:
             matrix.grad = self._sum_over_processes(matrix.grad)
             if not self._skips_step(matrix.grad):
-                self.residual_optimizer.param_groups[0]["lr"] = self.residual_learning_rate * self._schedule()
+                share = share_of_peak(self.optimizer, self.args.learning_rate)
+                self.residual_optimizer.param_groups[0]["lr"] = self.residual_learning_rate * share
                 self.residual_optimizer.step()
         self.residual_optimizer.zero_grad()
         self._logged_alpha += criterion.alpha
         self._logged_steps += 1
-
-    def _schedule(self) -> float:
-        """The model's learning rate as a share of its peak; 1 without one, as for Adafactor with steps of its own."""
-        assert self.optimizer is not None
-        group = self.optimizer.param_groups[0]
-        peak = group.get("initial_lr", self.args.learning_rate)
-        return float(group["lr"] / peak) if peak and not group.get("relative_step") else 1.0
 
     def _skips_step(self, gradient: Tensor) -> bool:
         """Whether the numbers of this step are too large for fp16. Fused optimizers keep it from accelerate."""
@@ -294,22 +288,12 @@ class KRTrainer(Trainer):
             )
 
 
-class _ResidualCallback(TrainerCallback):
+class _ResidualCallback(EpochCounter):
     """Sets alpha before each step of the optimizer, and moves the residual matrix with it."""
 
     def __init__(self, trainer: KRTrainer) -> None:
+        super().__init__()
         self.trainer = trainer
-        self.epochs_completed = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.epochs_completed = math.floor(state.epoch or 0) - 1  # the epoch that is to begin, or to go on, is the next
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.epochs_completed += 1
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
