@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 from kr_text.label_noise import TRUE_LABELS_FILE, WrongLabels, find_wrong_labels
 from kr_text.overrides import Value, parse_overrides
 from kr_text.predictions import compact
+from kr_text.process import reset_peak_memory
 from kr_text.recipes import recipe
-from kr_text.reports import Report, reset_peak_memory
+from kr_text.reports import Report
 from kr_text.trainer import LOSSES
 
 

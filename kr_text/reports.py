@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
-import re
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from kr_text.environment import Environment
+from kr_text.process import PeakMemory
+
 Number = float | None  # None: not measured, or not finite
 
-DISTRIBUTIONS = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "evaluate", "kr-text")
 MAX_CONFUSION_CLASSES = 20  # above it a K x K table cannot be read
 NUM_RELATED = 3
 METRICS = {  # name: (unit, what it means)
@@ -105,23 +103,6 @@ class WallTime(TypedDict):
     evaluation: float
 
 
-class PeakMemory(TypedDict):
-    """Largest resident memory so far, in MB (10^6 bytes)."""
-
-    process: Number
-    largest_child: Number
-
-
-class Environment(TypedDict):
-    """What the numbers depend on besides the command; no path and no host name."""
-
-    versions: dict[str, str]
-    platform: str
-    num_cores: int
-    num_threads: int
-    accelerator: str | None
-
-
 class Report(TypedDict):
     """Everything that report.json holds.
 
@@ -149,44 +130,6 @@ class Report(TypedDict):
     wall_time_seconds: WallTime
     peak_memory_mb: PeakMemory
     environment: Environment
-
-
-def environment() -> Environment:
-    """Versions of what a run rests on, and its hardware; imports torch alone."""
-    import torch
-
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return {
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in DISTRIBUTIONS},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "num_cores": os.cpu_count() or 1,
-        "num_threads": torch.get_num_threads(),
-        "accelerator": None if accelerator is None else accelerator.type,
-    }
-
-
-def peak_memory_mb() -> PeakMemory:
-    """Largest resident memory of this process so far, and of the largest of its children that ended.
-
-    On Linux `ru_maxrss` starts from the size of the process that launched this one, so the kernel's mark VmHWM is read
-    instead. A child that ended leaves no such mark: its size is never less than this process had when it was started.
-    """
-    if sys.platform == "win32":  # has no getrusage
-        return {"process": None, "largest_child": None}
-    import resource
-
-    mb_per_unit = 1e-6 if sys.platform == "darwin" else 1024e-6  # getrusage(2): bytes on macOS, kilobytes on Linux
-    process: Number = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * mb_per_unit
-    if sys.platform == "linux":
-        mark = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-        process = int(mark[1]) * 1024e-6 if mark else None
-    return {"process": process, "largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * mb_per_unit}
-
-
-def reset_peak_memory() -> None:
-    """Has the kernel measure the peak of this process anew, where that can be asked of it: Linux, proc(5)."""
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def write_report(report: Report, folder: str | Path) -> None:

@@ -30,12 +30,14 @@ from kr_text.classifier_trainer import ClassifierTrainers, make_trainer
 from kr_text.data import load
 from kr_text.distillation import MutualPair
 from kr_text.encoding import encode
+from kr_text.environment import environment
 from kr_text.label_matrices import LabelMatrixRecorder
 from kr_text.losses import KRLoss
 from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
 from kr_text.named_losses import make_loss
 from kr_text.overrides import parse_overrides
-from kr_text.reports import Epoch, LabelMatrices, Number, Report, environment, peak_memory_mb, write_report
+from kr_text.process import peak_memory_mb
+from kr_text.reports import Epoch, LabelMatrices, Number, Report, write_report
 from kr_text.trainer import LOGGED_TERMS, RESIDUAL_FILE
 
 PREDICTIONS_FILE = "test_predictions.safetensors"

@@ -20,8 +20,9 @@ from benchmark_commands import command_rows
 from benchmark_rows import training_rows
 from benchmark_timing import FULL, QUICK, Row, Size
 
+from kr_text.environment import environment
 from kr_text.process import prepare_for_training
-from kr_text.reports import environment, markdown_table, write_json, write_text
+from kr_text.reports import markdown_table, write_json, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,7 +1,10 @@
+import mmap
 import subprocess
 import sys
 
 import pytest
+
+from kr_text.process import peak_memory_mb, reset_peak_memory
 
 PROGRAM = """
 import sys
@@ -34,3 +37,31 @@ def test_the_garbage_collector_leaves_out_what_was_imported() -> None:
     program = "import gc; from kr_text.process import prepare_for_training as p; p(); print(gc.get_freeze_count())"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(result.stdout) > 1000
+
+
+def test_the_peak_of_memory_can_be_measured_anew() -> None:
+    """Three hundred MB, returned to the kernel at once. Only Linux can forget its mark."""
+    size = 300_000_000
+    with mmap.mmap(-1, size) as block:
+        block[:: mmap.PAGESIZE] = bytes(len(range(0, size, mmap.PAGESIZE)))
+    before = peak_memory_mb()["process"] or 0.0
+    reset_peak_memory()
+    assert ((peak_memory_mb()["process"] or 0.0) < before - 200) == (sys.platform == "linux")
+
+
+def test_peak_memory_counts_what_was_allocated_and_not_what_the_launching_process_holds() -> None:
+    held = bytearray(b"x") * 300_000_000
+    code = """if True:
+        from kr_text.process import peak_memory_mb
+        before = peak_memory_mb()["process"]
+        block = bytearray(b"x") * 100_000_000
+        print(before, peak_memory_mb()["process"], peak_memory_mb()["largest_child"])
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after, no_child = map(float, result.stdout.split())
+    assert no_child == 0
+    assert before < len(held) / 1e6 / 2
+    assert after - before == pytest.approx(100, abs=5)
+    children = peak_memory_mb()["largest_child"]
+    assert children is not None
+    assert children >= after

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
+from kr_text.environment import Environment
 from kr_text.grids import Grid
 from kr_text.report.blocks import Block, Paragraph, Section
 from kr_text.report.section_calibration import calibration_blocks
@@ -23,7 +24,6 @@ from kr_text.report.section_noise import noise_blocks
 from kr_text.report.section_schedules import schedule_blocks
 from kr_text.report.study import Study
 from kr_text.report.wording import count_words, progress
-from kr_text.reports import Environment
 
 SECTIONS: dict[str, Callable[[Study, Grid], list[Block]]] = {  # by the name of the grid; others come last, as errors
     "table3": table3_blocks,
