@@ -26,7 +26,8 @@ def tuning(tmp_path: Path) -> Path:
         for setting, (errors, right) in tries.items():
             for seed, error in enumerate(errors, 101):
                 for model, rows in (("fasttext", None), ("textrnn", 500)):
-                    run = replace(Run("ag_news", model, loss, seed, rows), **{field: setting})  # type: ignore[arg-type]
+                    run = Run("ag_news", model, loss, seed, rows)
+                    run = replace(run, **{field: setting})  # type: ignore[arg-type]  # a str, whichever field it is
                     add_result(tmp_path / "tuning", outcome(run, validation=error, correct=[right]))
     return tmp_path / "tuning"
 

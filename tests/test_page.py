@@ -168,7 +168,7 @@ def test_errors_are_means_and_deviations_over_the_seeds_beside_the_papers(tables
     assert fasttext[:3] == FASTTEXT
     assert fasttext[3:7] == ["31.00 ± 1.41 (2)", "11.03", "32.00 (1)", "29.50 ± 0.00 (2)"]
     assert fasttext[7:] == ["11.00 ± 1.41 (2) better", "10.87"]
-    assert textrnn[1:] == ["textrnn", "5,000", "–", "11.15", "–", "–", "15.00 (1)", "10.43"]  # noqa: RUF001
+    assert textrnn[1:] == ["textrnn", "5,000", "–", "11.15", "–", "–", "15.00 (1)", "10.43"]  # noqa: RUF001 a dash
 
 
 def test_differences_are_paired_by_seed_and_have_a_verdict(tables: Tables) -> None:
