@@ -1,0 +1,31 @@
+"""The grids of results/ against the tries of results/tuning."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from choose_settings import contests, mean_validation_errors
+
+from kr_text.experiments import Run
+from kr_text.grids import read_grid
+from kr_text.overrides import Value, parse_overrides
+from kr_text.recipes import recipe
+from kr_text.results import read_results
+
+RESULTS = Path(__file__).parent.parent / "results"
+CHOSEN = ("learning_rate", "num_train_epochs")  # on validation rows
+
+
+def training(run: Run) -> Mapping[str, Value]:
+    """A run's training arguments, its recipe's among them."""
+    own = recipe(run.model, run.dataset, any_hardware=True).training
+    return {**own, **parse_overrides(run.training, "training")}
+
+
+@pytest.mark.parametrize("name", ["table3", "readings", "table4", "softening", "noise", "chosen"])
+def test_the_rate_and_epochs_of_every_loss_have_the_least_validation_error_of_cross_entropy(name: str) -> None:
+    tries = contests(mean_validation_errors(read_results(RESULTS / "tuning").values()))
+    best = {(model, dataset): runs[0] for (model, dataset, loss), runs in tries.items() if loss == "ce"}
+    for run in read_grid(RESULTS / f"{name}.yaml").runs:
+        chosen = training(best[run.model, run.dataset])
+        assert {field: training(run)[field] for field in CHOSEN} == {field: chosen[field] for field in CHOSEN}, run.name
