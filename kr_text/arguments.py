@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from kr_text.models import MODELS
 from kr_text.named_losses import NAMES
 from kr_text.recipes import recipe
+from kr_text.yaml_files import read_yaml
 
 # How the Trainer is told to batch texts of like length: transformers 5.0 and 5.1 have a flag for it.
 GROUP_BY_LENGTH: dict[str, Any] = (
@@ -115,11 +115,7 @@ def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
     path = parser.parse_args(argv).config
     if path is None:
         return {}
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        given, as_text = yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: must be a YAML file, got: {' '.join(str(error).split())}") from error
+    given, as_text = read_yaml(Path(path)), read_yaml(Path(path), as_text=True)
     if not isinstance(given, dict):
         raise ValueError(f"{path}: must be lines of `flag: value`, got {type(given).__name__}")
     known = {action.dest for action in parser._actions} - {"help", "config"}

@@ -188,7 +188,8 @@ def _run(argv: Sequence[str], started: float) -> None:
         print(f"{grids[path].title} ({path})", flush=True)
         failures += run_missing(runs, folder, setting, ENGINES[flags.engine], lambda line: print(line, flush=True))
     if failures:
-        raise ValueError(f"{len(failures)} runs failed, the others are finished; the first: {failures[0]}")
+        total = sum(map(len, chosen.values()))
+        raise ValueError(f"{len(failures)} of {total} runs failed, see above; the same command tries them again")
 
 
 def _report(argv: Sequence[str], started: float) -> None:

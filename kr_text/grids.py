@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from kr_text.experiments import Run
+from kr_text.yaml_files import read_yaml
 
 TYPES: dict[str, Any] = get_type_hints(Run)
 
@@ -54,10 +53,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         ValueError: the file is no grid.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: must be a YAML file, got: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or set(content) != {"title", "about", "runs"}:
         raise ValueError(f"{path}: must have title, about and runs, got {content!r:.60}")
     if not isinstance(content["runs"], list) or not content["runs"]:

@@ -99,7 +99,7 @@ def test_a_wrong_block_is_refused_with_the_file_and_its_number(read: Read, block
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("title: [", "must be a YAML file, got: while parsing"),
+        ("title: [", "must be a YAML file, got: line 1, column 9: expected"),
         ("- 1", r"must have title, about and runs, got \[1\]"),
         ("title: x\nruns: []", "must have title, about and runs, got {'title'"),
         ("title: x\nabout: x\nruns: []\nmore: 1", "must have title, about and runs, got {'title'"),
@@ -115,5 +115,5 @@ def test_a_file_that_is_no_grid_is_refused_by_name(tmp_path: Path, text: str, me
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"some\.yaml: must be a YAML file, got: .*No such file"):
+    with pytest.raises(ValueError, match=r"some\.yaml: must be a YAML file, got: No such file"):
         read_grid(tmp_path / "some.yaml")
