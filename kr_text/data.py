@@ -327,11 +327,12 @@ def _cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> t
     aside = np.sort(by_class[((np.arange(size) + 0.5) * num_rows // size).astype(int)])
     keep = np.ones(num_rows, dtype=bool)
     keep[aside] = False
-    # `select` would have every later pass over the rest collect its rows one by one.
+    # With `select` alone every later pass over the rest would collect its rows one by one, and the few rows set aside
+    # would keep all of them mapped.
     rest = dataset.with_format("arrow").map(
         _rows_where, with_indices=True, batched=True, batch_size=10_000, fn_kwargs={"keep": keep}, desc="Cutting"
     )
-    return rest.with_format(None), dataset.select(aside)
+    return rest.with_format(None), dataset.select(aside).flatten_indices()
 
 
 def _rows_where(table: pa.Table, indices: list[int], *, keep: npt.NDArray[np.bool_]) -> pa.Table:

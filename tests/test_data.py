@@ -258,6 +258,17 @@ def test_train_and_validation_have_no_row_in_common(zhang: Path, cache_dir: str)
     assert len(set(dataset["train"]["text"]) | set(dataset["validation"]["text"])) == 60
 
 
+def test_what_is_set_aside_is_small_files_so_that_the_whole_need_not_stay_mapped(
+    tmp_path: Path, cache_dir: str
+) -> None:
+    rows = [{"text": "word " * 100, "label": str(i % 2)} for i in range(2_000)]
+    dataset = load(write_rows(tmp_path / "data.csv", rows), validation_size=100, cache_dir=cache_dir)
+    sizes = {
+        split: sum(Path(file["filename"]).stat().st_size for file in dataset[split].cache_files) for split in dataset
+    }
+    assert sizes["train"] > 10 * sizes["validation"] == 10 * sizes["test"] > 0
+
+
 def test_max_train_rows_keeps_a_shuffled_part_of_train_and_nothing_else_changes(zhang: Path, cache_dir: str) -> None:
     whole, part, less = (load(zhang, max_train_rows=rows, cache_dir=cache_dir) for rows in (None, 20, 10))
     assert part["train"].num_rows == 20
