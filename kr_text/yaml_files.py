@@ -17,7 +17,7 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
         ValueError: the file cannot be read, or is no YAML; the message says where.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader if as_text else yaml.SafeLoader)  # noqa: S506
+        return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader if as_text else yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"{path}: must be a YAML file, got: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
