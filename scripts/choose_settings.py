@@ -58,7 +58,7 @@ def tries_table(tries: Tries) -> str:
     rows = []
     for (model, dataset, loss), runs in contests(tries).items():
         rows += [
-            [model, dataset, loss, run.training or run.loss_overrides or "", format_number(tries[run]), mark]
+            [model, dataset, loss, run.loss_overrides or run.training or "", format_number(tries[run]), mark]
             for run, mark in zip(runs, ["chosen", *[""] * len(runs)], strict=False)
         ]
     headings = ["model", "data", "loss", "setting", "validation error, %", ""]
