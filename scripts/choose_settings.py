@@ -20,6 +20,7 @@ from kr_text.reports import format_number, markdown_table, write_text
 from kr_text.results import Result, read_results
 
 Tries = dict[Run, float]  # seed 0 for all of them -> mean validation error, %
+Contest = tuple[str, str, int | None, str]  # model, data set, training rows (None: all), loss
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,23 +46,36 @@ def mean_validation_errors(results: Iterable[Result]) -> Tries:
     return {run: fmean(of_run) for run, of_run in errors.items()}
 
 
-def contests(tries: Tries) -> dict[tuple[str, str, str], list[Run]]:
+def contests(tries: Tries) -> dict[Contest, list[Run]]:
     """The tries that stand against each other, the best first; a tie goes to the one that was tried first."""
-    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    groups: dict[Contest, list[Run]] = defaultdict(list)
     for run in tries:
-        groups[run.model, run.dataset, run.loss].append(run)
-    return {group: sorted(runs, key=tries.__getitem__) for group, runs in sorted(groups.items())}
+        groups[run.model, run.dataset, run.max_train_rows, run.loss].append(run)
+    return {group: sorted(groups[group], key=tries.__getitem__) for group in sorted(groups, key=_order)}
+
+
+def _order(contest: Contest) -> tuple[str, str, float, str]:
+    model, dataset, num_rows, loss = contest
+    return model, dataset, float("inf") if num_rows is None else num_rows, loss
 
 
 def tries_table(tries: Tries) -> str:
     """All tries as Markdown."""
     rows = []
-    for (model, dataset, loss), runs in contests(tries).items():
+    for (model, dataset, num_rows, loss), runs in contests(tries).items():
         rows += [
-            [model, dataset, loss, run.loss_overrides or run.training or "", format_number(tries[run]), mark]
+            [
+                model,
+                dataset,
+                f"{num_rows:,}" if num_rows else "all",
+                loss,
+                run.loss_overrides or run.training or "",
+                format_number(tries[run]),
+                mark,
+            ]
             for run, mark in zip(runs, ["chosen", *[""] * len(runs)], strict=False)
         ]
-    headings = ["model", "data", "loss", "setting", "validation error, %", ""]
+    headings = ["model", "data", "training rows", "loss", "setting", "validation error, %", ""]
     return (
         "# What was tried, on validation rows\n\nMeans over the seeds of each try. Rates and epochs are those that "
         "cross-entropy chose; the losses' own settings had the same number of tries each.\n\n"
@@ -78,7 +92,7 @@ def chosen_grid(tries: Tries) -> str:
             **{name: value for name, value in runs[0].given().items() if name != "seed"},
             "seed": "1-10" if model == "fasttext" else "1-3",
         }
-        for (model, _, loss), runs in contests(tries).items()
+        for (model, _, _, loss), runs in contests(tries).items()
         if loss != "ce"
     ]
     content = {

@@ -39,16 +39,28 @@ def test_the_least_mean_validation_error_is_chosen_and_the_test_error_has_no_par
     assert len(tries) == 10
     assert sorted(set(tries.values())) == [6.0, 6.5, 7.0, 8.25, 9.0]
     ranked = contests(tries)
-    assert list(ranked) == [(model, "ag_news", loss) for model in ("fasttext", "textrnn") for loss in ("ce", "kr")]
-    assert [run.loss_overrides for run in ranked["fasttext", "ag_news", "kr"]] == ["alpha=0.3", "alpha=1", "alpha=0.1"]
-    assert [run.training for run in ranked["fasttext", "ag_news", "ce"]] == ["learning_rate=0.3", "learning_rate=0.1"]
+    places = (("fasttext", "ag_news", None), ("textrnn", "ag_news", 500))
+    assert list(ranked) == [(*place, loss) for place in places for loss in ("ce", "kr")]
+    assert [run.loss_overrides for run in ranked[(*places[0], "kr")]] == ["alpha=0.3", "alpha=1", "alpha=0.1"]
+    assert [run.training for run in ranked[(*places[0], "ce")]] == ["learning_rate=0.3", "learning_rate=0.1"]
 
 
 def test_a_tie_goes_to_the_first(tmp_path: Path) -> None:
     for setting in ("alpha=9", "alpha=1"):
         add_result(tmp_path, outcome(Run("a", "fasttext", "kr", loss_overrides=setting), validation=5.0))
     tries = mean_validation_errors(read_results(tmp_path).values())
-    assert contests(tries)["fasttext", "a", "kr"][0].loss_overrides == "alpha=9"
+    assert contests(tries)["fasttext", "a", None, "kr"][0].loss_overrides == "alpha=9"
+
+
+def test_tries_on_all_rows_and_on_some_do_not_stand_against_each_other(tmp_path: Path) -> None:
+    for rows, setting, error in ((500, "learning_rate=0.1", 9.0), (None, "learning_rate=0.3", 5.0)):
+        add_result(tmp_path, outcome(Run("a", "charcnn", "ce", 0, rows, training=setting), validation=error))
+    ranked = contests(mean_validation_errors(read_results(tmp_path).values()))
+    assert {group: [run.training for run in runs] for group, runs in ranked.items()} == {
+        ("charcnn", "a", 500, "ce"): ["learning_rate=0.1"],
+        ("charcnn", "a", None, "ce"): ["learning_rate=0.3"],
+    }
+    assert next(iter(ranked))[2] == 500
 
 
 def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, tmp_path: Path) -> None:
@@ -69,11 +81,11 @@ def test_the_table_has_every_try_and_marks_the_chosen_ones(
     assert capsys.readouterr().out == f"{table}\n"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "ag_news" in line]
     assert rows[:5] == [
-        ["fasttext", "ag_news", "ce", "learning_rate=0.3", "8.25", "chosen"],
-        ["fasttext", "ag_news", "ce", "learning_rate=0.1", "9.00", ""],
-        ["fasttext", "ag_news", "kr", "alpha=0.3", "6.00", "chosen"],
-        ["fasttext", "ag_news", "kr", "alpha=1", "6.50", ""],
-        ["fasttext", "ag_news", "kr", "alpha=0.1", "7.00", ""],
+        ["fasttext", "ag_news", "all", "ce", "learning_rate=0.3", "8.25", "chosen"],
+        ["fasttext", "ag_news", "all", "ce", "learning_rate=0.1", "9.00", ""],
+        ["fasttext", "ag_news", "all", "kr", "alpha=0.3", "6.00", "chosen"],
+        ["fasttext", "ag_news", "all", "kr", "alpha=1", "6.50", ""],
+        ["fasttext", "ag_news", "all", "kr", "alpha=0.1", "7.00", ""],
     ]
-    assert rows[7:] == [["textrnn", *cells[1:]] for cells in rows[2:5]]
+    assert rows[7:] == [["textrnn", "ag_news", "500", *cells[3:]] for cells in rows[2:5]]
     assert len(rows) == 10
