@@ -4,11 +4,13 @@ from typing import Any, cast
 
 import torch
 from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
 
 from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
 from kr_text.batches import Batches, ShuffledRows
 from kr_text.label_softening import SofteningLoss
 from kr_text.losses import KRLoss
+from kr_text.models.fasttext import HAS_NUMBA, FastTextForSequenceClassification
 from kr_text.softening_trainer import SofteningTrainer
 from kr_text.trainer import KRTrainer
 
@@ -17,8 +19,17 @@ class BatchesTrainer(Trainer):
     """A Trainer for `Batches`.
 
     It takes the norm of gradients for clipping only, since torch has none for those of a sparse table, and groups rows
-    by length in a moment.
+    by length in a moment. FastText trains with all threads in its loops.
     """
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`."""
+        if not (HAS_NUMBA and isinstance(self.model, FastTextForSequenceClassification)):
+            return super().train(*args, **kwargs)
+        from kr_text.row_loops import threads_for_loops
+
+        with threads_for_loops():
+            return super().train(*args, **kwargs)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         return grad_norm

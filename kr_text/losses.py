@@ -37,8 +37,7 @@ class _Values(NamedTuple):
 class _Pulls(NamedTuple):
     hard: Tensor  # (N, K), by the logits
     residual: Tensor  # (N, K), by the logits
-    update: Tensor  # (N, K), by the row of S of each label
-    labels: Tensor  # (N,)
+    update: Tensor  # (K, K), by S
 
 
 class KRLoss(nn.Module):
@@ -113,6 +112,8 @@ class KRLoss(nn.Module):
         self.residual_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # S
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.own_class: Tensor  # (K, K): what a residual label leaves out
+        self.register_buffer("own_class", torch.eye(num_labels, dtype=torch.bool), persistent=False)
         self.set_epoch(0)
         if num_labels == 2 and self.alpha:
             warnings.warn("With 2 classes the residual label has one entry, and every KR term is 0", stacklevel=2)
@@ -145,9 +146,12 @@ class KRLoss(nn.Module):
                 total, logit_pull, matrix, pull, by_row = terms.hard, terms.hard_pull, None, None, None
             else:
                 gap, matrix = terms.take_gap(), self.residual_matrix
-                pull, by_row = (sum_by_class(gap, terms.labels), None) if terms.by_class else (gap, terms.labels)
+                pull, by_row = gap, terms.labels
+                if terms.by_class:
+                    pull, by_row = sum_by_class(gap, terms.labels, terms.dim), None
                 total = torch.add(terms.hard, terms.both_ways(gap, pull), alpha=self.alpha)  # Eqs. 9, 13
                 logit_pull = terms.hard_pull.sub_(gap, alpha=self.alpha)
+            logit_pull = terms.by_row(logit_pull)
         return with_gradient(total, num_items, logits, logit_pull, matrix, pull, by_row, self.alpha)
 
     def parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> KRLossParts:
@@ -155,7 +159,7 @@ class KRLoss(nn.Module):
         values, pulls, num_items = self._values_and_pulls(logits, labels, num_items)
         hard = with_gradient(values.hard, num_items, logits, pulls.hard)
         residual = with_gradient(values.residual, num_items, logits, pulls.residual)
-        update = with_gradient(values.update, num_items, None, None, self.residual_matrix, pulls.update, pulls.labels)
+        update = with_gradient(values.update, num_items, None, None, self.residual_matrix, pulls.update)
         total = hard + self.alpha * (residual + update) if self.alpha else hard
         return KRLossParts(hard, residual, update, total, values.js_divergence / num_items)
 
@@ -178,7 +182,7 @@ class KRLoss(nn.Module):
             if self.alpha:
                 total = torch.add(total, values.residual + values.update, alpha=self.alpha)
                 pull = pull.add_(pulls.residual, alpha=self.alpha)
-            gradient = sum_by_class(pulls.update, pulls.labels).mul_(-self.alpha).div_(num_items)
+            gradient = pulls.update.mul_(-self.alpha).div_(num_items)
         return with_gradient(total, num_items, logits, pull), gradient.to(self.residual_matrix.dtype), terms
 
     def count(self, labels: Tensor) -> Tensor:
@@ -189,8 +193,7 @@ class KRLoss(nn.Module):
 
     def residual_labels(self) -> Tensor:
         """(K, K): row k is q_res of class k, Eq. 5: softmax over the wrong classes, and 0 for class k itself."""
-        own_class = torch.eye(self.num_labels, dtype=torch.bool, device=self.residual_matrix.device)
-        return self.residual_matrix.detach().masked_fill(own_class, -torch.inf).softmax(dim=1)
+        return self.residual_matrix.detach().masked_fill(self.own_class, -torch.inf).softmax(dim=1)
 
     def settings(self) -> dict[str, object]:
         """The settings by name, in values that JSON can hold; the schedule of alpha as text."""
@@ -223,13 +226,13 @@ class KRLoss(nn.Module):
             p_to_q, q_to_p, js_divergence = terms.divergences(log_ratio)
             if self._as_printed:  # Eqs. 6, 7
                 values = _Values(terms.hard, p_to_q, q_to_p, js_divergence)
-                pulls = _Pulls(
-                    terms.hard_pull, terms.p_to_q_pull(log_ratio), terms.q_to_p_pull(log_ratio), terms.labels
-                )
+                residual, update = terms.p_to_q_pull(log_ratio), terms.q_to_p_pull(log_ratio)
             else:
-                gap = terms.take_gap()
                 values = _Values(terms.hard, q_to_p, p_to_q, js_divergence)
-                pulls = _Pulls(terms.hard_pull, -gap, gap, terms.labels)
+                update = terms.take_gap()
+                residual = -update
+            of_matrix = sum_by_class(update, terms.labels, terms.dim)
+            pulls = _Pulls(terms.by_row(terms.hard_pull), terms.by_row(residual), of_matrix)
             return values, pulls, num_items
 
     def _terms(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> tuple[Terms, Tensor | int]:
@@ -238,7 +241,8 @@ class KRLoss(nn.Module):
         weights = self._weights(labels, keep)
         if num_items is None:
             num_items = len(labels) if weights is None else weights.sum()
-        terms = kr_terms(logits, self.residual_matrix, labels, self._label(keep, weights), weights)
+        label = self._label(keep, weights)
+        terms = kr_terms(logits, self.residual_matrix, self.own_class, labels, label, weights)
         return terms, num_items
 
     def _flatten(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

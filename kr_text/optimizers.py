@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kr_text.models.fasttext import HAS_NUMBA
+
 
 class RowwiseAdagrad(torch.optim.Optimizer):
     """Adagrad (Duchi et al. 2011) with one sum of squares for each row of a parameter, the mean over the row.
@@ -52,6 +54,10 @@ class RowwiseAdagrad(torch.optim.Optimizer):
             parameter -= (gradient * (lr * (sums + eps).rsqrt())[:, None]).view_as(parameter)
             return
         rows, gradient = sum_by_row(gradient)
+        if HAS_NUMBA and parameter.device.type == "cpu" and parameter.dtype in (torch.float32, torch.float64):
+            from kr_text.row_loops import adagrad_rows
+
+            return adagrad_rows(parameter, sums, rows, gradient, lr, eps)
         squares = torch.linalg.vector_norm(gradient, dim=1).square_()  # in one pass
         touched = sums.index_select(0, rows).add_(squares, alpha=1 / gradient.shape[1])
         sums.index_copy_(0, rows, touched)

@@ -3,17 +3,21 @@
 Joulin, Grave, Bojanowski, Mikolov: Bag of Tricks for Efficient Text Classification (EACL 2017).
 """
 
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.jit._trace import is_tracing
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.models.ranges import require_at_least, require_token_id
+
+HAS_NUMBA = find_spec("numba") is not None
 
 
 class FastTextConfig(PreTrainedConfig):
@@ -133,6 +137,8 @@ class FastTextForSequenceClassification(PreTrainedModel):
 
         `F.embedding_bag` leaves out padding too, and takes means, but its fast kernel does neither.
         """
+        if _takes_loops(self.embedding.weight):
+            return cast(Tensor, cast(Any, _LoopedBagMean).apply(self.embedding.weight, words, offsets, self))
         rows = ngram_ids(words, offsets, self.config)
         keep = rows != self.config.pad_token_id
         ends = F.pad(keep.sum(1).cumsum(0, dtype=torch.int32), (1, 0))  # (number of words + 1,): rows kept before each
@@ -150,6 +156,37 @@ class FastTextForSequenceClassification(PreTrainedModel):
             weights = keep.flatten().to(table.dtype)
             total = F.embedding_bag(rows, table, begins, mode="sum", sparse=sparse, per_sample_weights=weights)
         return total / counts.clamp(min=1)[:, None]
+
+
+def _takes_loops(table: Tensor) -> bool:
+    """Whether the loops of kr_text/row_loops.py can take the place of PyTorch's operations, which give the same."""
+    if not HAS_NUMBA or torch.compiler.is_compiling() or is_tracing():
+        return False
+    return table.device.type == "cpu" and table.dtype in (torch.float32, torch.float64)
+
+
+class _LoopedBagMean(torch.autograd.Function):
+    """`FastTextForSequenceClassification.mean_embedding` in loops, with its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, words: Tensor, offsets: Tensor, model: FastTextForSequenceClassification
+    ) -> Tensor:
+        from kr_text.row_loops import mean_bags
+
+        config = model.config
+        sizes = config.vocab_size, config.num_buckets, config.max_ngram, config.pad_token_id
+        means, ctx.bags = mean_bags(table, words, offsets, *sizes)
+        ctx.num_rows, ctx.sparse = len(table), model.embedding.sparse
+        return means
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        from kr_text.row_loops import table_gradient
+
+        gradient = table_gradient(ctx.bags, grad.contiguous(), ctx.num_rows)
+        return gradient if ctx.sparse else gradient.to_dense(), None, None, None
 
 
 class _SparseBagSum(torch.autograd.Function):

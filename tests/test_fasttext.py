@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from kr_text.models import fasttext
 from kr_text.models.fasttext import FastTextConfig, FastTextForSequenceClassification, ngram_ids
+
+
+@pytest.fixture(params=[True, False], ids=["loops", "operations"], autouse=True)
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the loops that numba compiles, and with PyTorch's operations alone."""
+    assert fasttext.HAS_NUMBA
+    monkeypatch.setattr(fasttext, "HAS_NUMBA", request.param)
 
 
 def make_model(**kwargs: Any) -> Any:

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kr_text import optimizers
 from kr_text.optimizers import RowwiseAdagrad, sum_by_row
+
+
+@pytest.fixture(params=[True, False], ids=["loops", "operations"], autouse=True)
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the loops that numba compiles, and with PyTorch's operations alone."""
+    monkeypatch.setattr(optimizers, "HAS_NUMBA", request.param)
 
 
 def table_and_ids() -> tuple[nn.Embedding, Tensor]:
@@ -27,11 +34,11 @@ def test_worked_example() -> None:
 def test_width_of_one_is_adagrad() -> None:
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(5)) for _ in range(2))
-    optimizers = RowwiseAdagrad([ours], lr=0.1), torch.optim.Adagrad([theirs], lr=0.1)
+    both = RowwiseAdagrad([ours], lr=0.1), torch.optim.Adagrad([theirs], lr=0.1)
     for _ in range(4):
         ours.grad = torch.randn(5)
         theirs.grad = ours.grad.clone()
-        for optimizer in optimizers:
+        for optimizer in both:
             optimizer.step()
     torch.testing.assert_close(ours, theirs)
 
@@ -40,15 +47,15 @@ def test_sparse_gradient_moves_as_the_dense_one() -> None:
     tables = [table_and_ids()[0] for _ in range(2)]
     ids = table_and_ids()[1]
     tables[0].sparse = True
-    optimizers = [RowwiseAdagrad(table.parameters()) for table in tables]
+    each = [RowwiseAdagrad(table.parameters()) for table in tables]
     for step in range(3):
-        for table, optimizer in zip(tables, optimizers, strict=True):
+        for table, optimizer in zip(tables, each, strict=True):
             optimizer.zero_grad()
             for rows in ids:  # accumulated
                 (table(rows + step).square().sum() * 2).backward()
             optimizer.step()
     torch.testing.assert_close(tables[0].weight, tables[1].weight)
-    sums = [optimizer.state[table.weight]["sum"] for table, optimizer in zip(tables, optimizers, strict=True)]
+    sums = [optimizer.state[table.weight]["sum"] for table, optimizer in zip(tables, each, strict=True)]
     torch.testing.assert_close(*sums)
 
 
