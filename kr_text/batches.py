@@ -1,6 +1,7 @@
 """Whole batches cut out of Arrow columns, so that no row of them becomes Python objects on the way to the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from kr_text.models.fasttext import HAS_NUMBA
 from kr_text.ragged import ranges
 
 MAX_COPY = 2**28  # bytes of ids that are brought together in memory; more stay in the file that they are mapped from
+AT_ONCE = 50_000  # rows whose numbers are Python objects at a time: four times the memory
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Any]]):
@@ -145,7 +147,7 @@ class ShuffledRows(torch.utils.data.Sampler[int]):
             order = order[np.lexsort((self.rows.lengths[order], windows))]
             whole = len(order) - len(order) % self.batch_size
             order[:whole] = generator.permutation(order[:whole].reshape(-1, self.batch_size)).flatten()
-        return iter(order.tolist())
+        return chain.from_iterable(part.tolist() for part in np.split(order, range(AT_ONCE, len(order), AT_ONCE)))
 
 
 def whole_batch(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

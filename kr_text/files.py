@@ -21,7 +21,7 @@ import pyarrow.parquet
 from datasets import DatasetDict, Features
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 23  # at once; a row must be shorter
 
 
 @dataclass

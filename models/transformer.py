@@ -96,13 +96,23 @@ class EncoderLayer(nn.Module):
         batch, seq_len, _ = x.shape
         heads = self.query_key_value(x).view(batch, seq_len, 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (batch, num_heads, seq_len, head_size)
-        if torch.is_autocast_enabled("cpu"):  # torch's bf16 kernel takes four times as long as that for float32
-            with torch.autocast("cpu", enabled=False):
-                mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=visible)
+        if torch.is_autocast_enabled("cpu"):
+            mixed = attend_in_half(query, key, value, visible)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         output: Tensor = self.attention_output(mixed.transpose(1, 2).reshape(batch, seq_len, -1))
         return output
+
+
+def attend_in_half(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
+    """`F.scaled_dot_product_attention` in the precision of its arguments on a CPU.
+
+    On texts of 34 to 256 words torch's fused kernels take 1.6 times as long in float32, and up to 7 times in bf16.
+    """
+    with torch.autocast("cpu", enabled=False):
+        hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return (scores + hidden).softmax(-1) @ value
 
 
 class TransformerForSequenceClassification(PreTrainedModel):

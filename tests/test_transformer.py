@@ -3,12 +3,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from benchmark_peers import torch_layer
 from torch import Tensor, nn
 
 from kr_text.models.transformer import (
     TransformerConfig,
     TransformerForSequenceClassification,
+    attend_in_half,
     sinusoidal_positions,
 )
 
@@ -124,3 +126,10 @@ def test_bf16_rounds_the_logits_a_little() -> None:
     exact = model(words).logits
     assert not torch.equal(rounded.float(), exact)
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_attention_in_half_is_scaled_dot_product_attention() -> None:
+    query, key, value = torch.randn(3, 4, 2, 9, 8, dtype=torch.float64)
+    visible = (torch.arange(9) < torch.tensor([[9], [4], [1], [7]]))[:, None, None]
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    torch.testing.assert_close(attend_in_half(query, key, value, visible), expected)
