@@ -15,7 +15,7 @@ from kr_text.character_encoder import CharacterEncoder
 from kr_text.word_encoder import WordEncoder, Words
 
 CHARACTERS = {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": False}
-BATCH = 20_000  # texts, whose words are looked up together
+BATCH = 10_000  # texts, whose words are looked up together
 
 
 def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict:

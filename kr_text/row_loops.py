@@ -27,6 +27,7 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 AHEAD = 16  # rows, between asking for one and using it
 BITS = 64  # of a whole number
+PARTS_PER_THREAD = 4
 
 
 def compiled(loop: Loop) -> Loop:
@@ -75,10 +76,8 @@ trailing_zeros: Any = intrinsic(_trailing_zeros)
 
 
 @compiled
-def _hash_text(
-    begin: int, end: int, words: Array, table: Array, config: tuple[int, int, int, int], rows: Array, marks: Array
-) -> int:
-    """Puts the rows of a text where they belong, and marks them; how many there are."""
+def _hash_text(begin: int, end: int, words: Array, table: Array, config: tuple[int, int, int, int], rows: Array) -> int:
+    """Puts the rows of a text where they belong; how many there are."""
     vocab_size, num_buckets, max_ngram, pad = config
     first = begin * max_ngram
     count = 0
@@ -98,9 +97,6 @@ def _hash_text(
             rows[first + count] = row
             prefetch(table, row)
             count += 1
-    for place in range(first, first + count):
-        marked = np.uint32(rows[place])
-        marks[marked // BITS] |= np.uint64(1) << np.uint64(marked % BITS)
     return count
 
 
@@ -114,14 +110,13 @@ def _mean_bags(
     config: tuple[int, int, int, int],
     rows: Array,
     counts: Array,
-    marks: Array,
     means: Array,
 ) -> None:
     num_texts, width = means.shape
     low, high = num_texts * part // parts, num_texts * (part + 1) // parts
     for text in range(low, high + 1):  # the rows of a text are on their way while those before it are summed
         if text < high:
-            counts[text] = _hash_text(ends[text], ends[text + 1], words, table, config, rows, marks[part])
+            counts[text] = _hash_text(ends[text], ends[text + 1], words, table, config, rows)
         if text > low:
             mean, count = means[text - 1], counts[text - 1]
             mean[:] = 0
@@ -136,17 +131,22 @@ def _mean_bags(
 
 
 @compiled
-def _number_rows(marks: Array, slots: Array, touched: Array) -> int:
-    """Gives each row that is marked a number, in order; how many there are."""
+def _number_rows(
+    ends: Array, max_ngram: int, rows: Array, counts: Array, marks: Array, slots: Array, touched: Array
+) -> int:
+    """Gives each row that occurs a number, in order; how many there are."""
+    for text in range(len(counts)):
+        first = ends[text] * max_ngram
+        for place in range(first, first + counts[text]):
+            row = np.uint32(rows[place])
+            marks[row // BITS] |= np.uint64(1) << np.uint64(row % BITS)
     slot = 0
-    for index in range(marks.shape[1]):
-        bits = marks[0, index]
-        for part in range(1, len(marks)):
-            bits |= marks[part, index]
+    for index in range(len(marks)):
+        bits = marks[index]
         while bits:
-            row = index * BITS + np.int64(trailing_zeros(bits))
-            slots[row] = slot
-            touched[slot] = row
+            row_of_bit = index * BITS + np.int64(trailing_zeros(bits))
+            slots[row_of_bit] = slot
+            touched[slot] = row_of_bit
             slot += 1
             bits &= bits - np.uint64(1)
     return slot
@@ -220,7 +220,6 @@ class Bags(NamedTuple):
     ends: Array  # (batch + 1,): where each text begins in the words, and where the last one ends
     rows: Array  # (number of words * max_ngram,), int32
     counts: Array  # (batch,)
-    marks: Array  # (parts, rows of the table / BITS), uint64: a bit for each row that occurs in a part of the texts
     max_ngram: int
 
 
@@ -250,7 +249,6 @@ def mean_bags(
         raise IndexError(f"offsets must ascend from 0 to at most {len(ids)}, the number of words")
     rows = np.zeros(len(ids) * max_ngram, dtype=np.int32)
     counts = np.empty(len(offsets), dtype=np.int64)
-    marks = np.zeros((num_threads(), -(-len(table) // BITS)), dtype=np.uint64)
     means = torch.empty(len(offsets), table.shape[1], dtype=table.dtype)
     in_parts(
         _mean_bags,
@@ -260,17 +258,18 @@ def mean_bags(
         (vocab_size, num_buckets, max_ngram, pad_token_id),
         rows,
         counts,
-        marks,
         means.numpy(),
     )
-    return means, Bags(ends, rows, counts, marks, max_ngram)
+    return means, Bags(ends, rows, counts, max_ngram)
 
 
 def table_gradient(bags: Bags, of_means: Tensor, num_rows: int) -> Tensor:
     """(num_rows, width), sparse: the gradient by the table, from that by the means; each row once, in order."""
     slots = np.empty(num_rows, dtype=np.int32)  # of the rows that are touched; the others are never written
     touched = np.empty(len(bags.rows), dtype=np.int64)
-    touched = touched[: _number_rows(bags.marks, slots, touched)]
+    marks = np.zeros(-(-num_rows // BITS), dtype=np.uint64)
+    count = _number_rows(bags.ends, bags.max_ngram, bags.rows, bags.counts, marks, slots, touched)
+    touched = touched[:count]
     sums = torch.zeros(len(touched), of_means.shape[1], dtype=of_means.dtype)
     _sum_gradients(bags.ends, bags.max_ngram, bags.rows, bags.counts, slots, of_means.numpy(), sums.numpy())
     shape = (num_rows, of_means.shape[1])
@@ -296,10 +295,17 @@ def adagrad_rows(
 
 
 def in_parts(loop: Callable[..., None], *args: Any) -> None:
-    """The loop, in as many parts at once as there are threads for it."""
-    parts = num_threads()
-    others = [_threads().submit(loop, part, parts, *args) for part in range(1, parts)]
-    loop(0, parts, *args)
+    """The loop in parts, several for each thread, since another thread takes long to wake."""
+    num_others = num_threads() - 1
+    parts = PARTS_PER_THREAD * (num_others + 1) if num_others else 1
+    left = iter(range(parts))  # which the threads share
+
+    def work() -> None:
+        for part in left:
+            loop(part, parts, *args)
+
+    others = [_threads().submit(work) for _ in range(num_others)]
+    work()
     for other in others:
         other.result()
 

@@ -112,7 +112,8 @@ def attend_in_half(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -
     with torch.autocast("cpu", enabled=False):
         hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        return (scores + hidden).softmax(-1) @ value
+        mixed: Tensor = (scores + hidden).softmax(-1) @ value
+        return mixed
 
 
 class TransformerForSequenceClassification(PreTrainedModel):
