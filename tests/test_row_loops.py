@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers import Trainer
 
-from kr_text.models import fasttext
+from kr_text.classifier_trainer import ClassifierTrainer
+from kr_text.models import MODELS, fasttext
 from kr_text.models.fasttext import FastTextConfig, FastTextForSequenceClassification
 from kr_text.row_loops import adagrad_rows, cut, mean_bags, num_threads, table_gradient, threads_for_loops
 
@@ -90,6 +92,7 @@ def test_adagrad_is_that_of_operations(dtype: torch.dtype, width: int) -> None:
     torch.testing.assert_close(table, expected)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=50))
 def test_pieces_are_cut_as_slices_are(pieces: list[tuple[int, int]]) -> None:
     source = np.arange(50, dtype=np.int32)
@@ -120,6 +123,20 @@ def test_pytorch_has_its_threads_again_afterwards() -> None:
         assert (torch.get_num_threads(), num_threads()) == (1, 3)
         raise KeyError
     assert (torch.get_num_threads(), num_threads()) == (3, 3)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("name", "seen"), [("fasttext", (1, 3)), ("textrnn", (3, 3))])
+def test_fasttext_trains_with_all_threads_in_its_loops(
+    monkeypatch: pytest.MonkeyPatch, name: str, seen: tuple[int, int]
+) -> None:
+    config_class, model_class = MODELS[name]
+    trainer: Any = object.__new__(ClassifierTrainer)
+    trainer.model = model_class(config_class(vocab_size=9))
+    monkeypatch.setattr(Trainer, "train", lambda self: (torch.get_num_threads(), num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    assert trainer.train() == seen
     torch.set_num_threads(before)
 
 
