@@ -130,6 +130,7 @@ def test_pytorch_has_its_threads_again_afterwards() -> None:
 def test_fasttext_trains_with_all_threads_in_its_loops(
     monkeypatch: pytest.MonkeyPatch, name: str, seen: tuple[int, int]
 ) -> None:
+    config_class: Any
     config_class, model_class = MODELS[name]
     trainer: Any = object.__new__(ClassifierTrainer)
     trainer.model = model_class(config_class(vocab_size=9))
