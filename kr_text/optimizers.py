@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kr_text.models.fasttext import HAS_NUMBA
+from kr_text.models.fasttext import takes_loops
 
 
 class RowwiseAdagrad(torch.optim.Optimizer):
@@ -54,7 +54,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
             parameter -= (gradient * (lr * (sums + eps).rsqrt())[:, None]).view_as(parameter)
             return
         rows, gradient = sum_by_row(gradient)
-        if HAS_NUMBA and parameter.device.type == "cpu" and parameter.dtype in (torch.float32, torch.float64):
+        if takes_loops(parameter):
             from kr_text.row_loops import adagrad_rows
 
             return adagrad_rows(parameter, sums, rows, gradient, lr, eps)
@@ -71,8 +71,16 @@ def sum_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
     As `Tensor.coalesce`, which takes one row after the other.
     """
     rows, values = gradient._indices()[0], gradient._values()
-    if bool((rows[1:] > rows[:-1]).all()):  # once each, as from FastText
+    if _ascend(rows, values):  # once each, as from FastText
         return rows, values
     rows, order = rows.sort()
     rows, counts = torch.unique_consecutive(rows, return_counts=True)
     return rows, F.embedding_bag(order, values, counts.cumsum(0) - counts, mode="sum")
+
+
+def _ascend(rows: Tensor, values: Tensor) -> bool:
+    if takes_loops(values):
+        from kr_text.row_loops import ascend
+
+        return ascend(rows)
+    return bool((rows[1:] > rows[:-1]).all())

@@ -214,6 +214,14 @@ def _cut(source: Array, begins: Array, lengths: Array, pieces: Array) -> None:
             end += 1
 
 
+@compiled
+def _ascend(rows: Array) -> bool:
+    num_others = 0
+    for index in range(1, len(rows)):
+        num_others += rows[index - 1] >= rows[index]
+    return num_others == 0
+
+
 class Bags(NamedTuple):
     """Texts as rows of a table: those of text t are `rows[ends[t] * max_ngram :][: counts[t]]`."""
 
@@ -283,6 +291,11 @@ def cut(source: Array, begins: Array, lengths: Array) -> Array:
     pieces = np.empty(int(lengths.sum()), dtype=source.dtype)
     _cut(source, begins, lengths, pieces)
     return pieces
+
+
+def ascend(rows: Tensor) -> bool:
+    """Whether each is greater than the one before."""
+    return bool(_ascend(rows.numpy()))
 
 
 def adagrad_rows(

@@ -137,7 +137,7 @@ class FastTextForSequenceClassification(PreTrainedModel):
 
         `F.embedding_bag` leaves out padding too, and takes means, but its fast kernel does neither.
         """
-        if _takes_loops(self.embedding.weight):
+        if takes_loops(self.embedding.weight):
             return cast(Tensor, cast(Any, _LoopedBagMean).apply(self.embedding.weight, words, offsets, self))
         rows = ngram_ids(words, offsets, self.config)
         keep = rows != self.config.pad_token_id
@@ -158,7 +158,7 @@ class FastTextForSequenceClassification(PreTrainedModel):
         return total / counts.clamp(min=1)[:, None]
 
 
-def _takes_loops(table: Tensor) -> bool:
+def takes_loops(table: Tensor) -> bool:
     """Whether the loops of kr_text/row_loops.py can take the place of PyTorch's operations, which give the same."""
     if not HAS_NUMBA or torch.compiler.is_compiling() or is_tracing():
         return False

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kr_text import optimizers
+from kr_text.models import fasttext
 from kr_text.optimizers import RowwiseAdagrad, sum_by_row
 
 
 @pytest.fixture(params=[True, False], ids=["loops", "operations"], autouse=True)
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the loops that numba compiles, and with PyTorch's operations alone."""
-    monkeypatch.setattr(optimizers, "HAS_NUMBA", request.param)
+    monkeypatch.setattr(fasttext, "HAS_NUMBA", request.param)
 
 
 def table_and_ids() -> tuple[nn.Embedding, Tensor]:
