@@ -4,6 +4,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
+import torch
 from transformers import AutoModelForSequenceClassification
 
 import kr_text
@@ -16,6 +17,7 @@ if installed.is_relative_to(checkout / "kr_text"):
     raise SystemExit("the checkout was imported, not the wheel")
 modules = [f"kr_text.{path.stem}" for path in (checkout / "kr_text").glob("*.py")]
 modules += [f"kr_text.models.{path.stem}" for path in (checkout / "models").glob("*.py")]
+modules.remove("kr_text.row_loops")  # needs an extra; without it FastText must do
 for module in sorted(modules):
     import_module(module.removesuffix(".__init__"))
 for name in kr_text.__all__:
@@ -24,5 +26,6 @@ for name in kr_text.__all__:
 with tempfile.TemporaryDirectory() as folder:
     for name, (config_class, model_class) in MODELS.items():
         model_class(config_class(**recipe(name, "").config)).save_pretrained(folder)
-        AutoModelForSequenceClassification.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        model(input_ids=torch.tensor([[2, 3, 4]])).logits.sum().backward()
 print(f"{len(modules)} modules imported and {len(MODELS)} models saved and loaded from {kr_text.__version__}'s wheel")

@@ -255,7 +255,7 @@ def mean_bags(
         raise IndexError(f"input_ids must be in 0..{vocab_size - 1}, got {wrong}")
     if ends[0] < 0 or (ends[:-1] > ends[1:]).any():
         raise IndexError(f"offsets must ascend from 0 to at most {len(ids)}, the number of words")
-    rows = np.zeros(len(ids) * max_ngram, dtype=np.int32)
+    rows = np.zeros(len(ids) * max_ngram, dtype=np.int32)  # a row too where no text has one, for what looks ahead
     counts = np.empty(len(offsets), dtype=np.int64)
     means = torch.empty(len(offsets), table.shape[1], dtype=table.dtype)
     in_parts(
