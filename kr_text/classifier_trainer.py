@@ -26,7 +26,7 @@ class BatchesTrainer(Trainer):
         """As `Trainer.train`."""
         if not (HAS_NUMBA and isinstance(self.model, FastTextForSequenceClassification)):
             return super().train(*args, **kwargs)
-        from kr_text.row_loops import threads_for_loops
+        from kr_text.compiled_loops import threads_for_loops
 
         with threads_for_loops():
             return super().train(*args, **kwargs)
