@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FEW_LABELS = 32
+FEW_LABELS = 32  # up to which the classes may go first
 
 
 class Label(NamedTuple):
@@ -33,7 +33,7 @@ class Label(NamedTuple):
             value = dot(label, log_softmax) if each else log_softmax.gather(dim, own).sum()  # 0 * inf would be nan
             return value.neg_(), label.sub_(probabilities)
         log_own = log_softmax.gather(dim, own)
-        pull = probabilities.mul_(-mass).scatter_add_(dim, own, torch.zeros_like(log_own) + sharp).add_(each)
+        pull = probabilities.mul_(-mass).scatter_add_(dim, own, torch.zeros_like(log_own).add_(sharp)).add_(each)
         return -(sharp * log_own).sum() - (each * log_softmax).sum(), pull
 
 

@@ -239,6 +239,8 @@ class KRLoss(nn.Module):
         """What the terms are made of, and what their sums over the rows are divided by."""
         logits, labels, keep = self._flatten(logits, labels)
         weights = self._weights(labels, keep)
+        if weights is not None:
+            weights = weights.to(torch.promote_types(logits.dtype, torch.float32))
         if num_items is None:
             num_items = len(labels) if weights is None else weights.sum()
         label = self._label(keep, weights)
@@ -292,5 +294,5 @@ class KRLoss(nn.Module):
         kept = torch.ones_like(weights) if keep is None else keep
         if self.class_weights is None:
             return Label((1 - eps) * weights, spread * kept, weights)
-        each = spread * kept * self.class_weights
+        each = (spread * kept * self.class_weights).to(weights.dtype)
         return Label((1 - eps) * weights, each, (1 - eps) * weights + each.sum(1, keepdim=True))

@@ -89,3 +89,15 @@ def test_leaves_the_logits_as_they_are() -> None:
     before = logits.clone()
     KRLoss(4, label_smoothing=0.1)(logits, labels)
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("num_rows", [9, 3])  # classes first, and rows first
+def test_class_weights_may_be_of_another_precision(num_rows: int) -> None:
+    logits, labels = torch.randn(num_rows, 4, requires_grad=True), torch.randint(4, (num_rows,))
+    weights = torch.rand(4, dtype=torch.float64) + 0.1
+    criterion = KRLoss(4, label_smoothing=0.1, class_weights=weights)
+    expected = F.cross_entropy(logits, labels, weights.float(), label_smoothing=0.1)
+    torch.testing.assert_close(criterion.parts(logits, labels).hard, expected, check_dtype=False)
+    criterion(logits, labels).backward()
+    assert logits.grad is not None
+    assert logits.grad.dtype == torch.float32
