@@ -27,24 +27,34 @@ def text_of(length: int) -> list[int]:
 
 
 def logits_of_all_frames(model: Any, text: list[int]) -> Tensor:
-    """Zhang 2015, Table 1 and 2, over every frame; characters past the end of the text are zeros."""
+    """Zhang 2015, Table 1 and 2, over every frame; characters past the end of the text are zeros.
+
+    What `center_channels` takes from a layer's input is taken from its weights here, so that the network is Zhang's.
+    """
+
+    def weight_of(layer: Any, channels: int) -> Tensor:
+        weight: Tensor = layer.weight
+        return weight - weight.mean(channels, keepdim=True) if model.config.center_channels else weight
+
     one_hot = torch.zeros(1, 10, model.config.num_frames, dtype=torch.float64)
     for frame, character in enumerate(text[: model.config.num_frames]):
         if character >= 2:
             one_hot[0, character - 2, frame] = 1.0
     x = one_hot
     for layer, pool_size in zip([model.characters, *model.convolutions], [3, 3, None, None, None, 3], strict=True):
-        x = F.conv1d(x, layer.weight.permute(2, 1, 0), layer.bias).clamp(min=0)
+        weight = layer.weight if layer is model.characters else weight_of(layer, 1)
+        x = F.conv1d(x, weight.permute(2, 1, 0), layer.bias).clamp(min=0)
         if pool_size is not None:
             x = F.max_pool1d(x, pool_size)
-    x = (torch.einsum("nfw,wfo->no", x, model.dense1.weight) + model.dense1.bias).clamp(min=0)
-    logits: Tensor = model.classifier(model.dense2(x).clamp(min=0))[0]
-    return logits
+    x = (torch.einsum("nfw,wfo->no", x, weight_of(model.dense1, 1)) + model.dense1.bias).clamp(min=0)
+    x = F.linear(x, weight_of(model.dense2, 1), model.dense2.bias).clamp(min=0)
+    return F.linear(x, weight_of(model.classifier, 1), model.classifier.bias)[0]
 
 
+@pytest.mark.parametrize("center_channels", [True, False])
 @pytest.mark.parametrize("num_frames", [1014, 1000, 150, 149, 123])
-def test_the_cropped_computation_equals_that_of_all_frames(num_frames: int) -> None:
-    model = make_model(num_frames=num_frames)
+def test_the_cropped_computation_equals_that_of_all_frames(num_frames: int, center_channels: bool) -> None:
+    model = make_model(num_frames=num_frames, center_channels=center_channels)
     for length in LENGTHS:
         logits = model(torch.tensor([text_of(length)], dtype=torch.long)).logits[0]
         expected = logits_of_all_frames(model, text_of(length))
@@ -158,11 +168,11 @@ def test_default_vocabulary_is_that_of_the_character_tokenizer() -> None:
     assert CharCNNConfig().vocab_size == len(character_tokenizer(max_length=1014))
 
 
-def test_weights_start_normal_and_biases_at_zero() -> None:
+def test_weights_start_normal_and_biases_and_the_classifier_at_zero() -> None:
     torch.manual_seed(0)
     model = CharCNNForSequenceClassification(CharCNNConfig(num_filters=40, dense_size=50, initializer_range=0.2))
     for key, parameter in model.named_parameters():
-        if key.endswith("bias"):
+        if key.endswith("bias") or key.startswith("classifier"):
             assert not parameter.any(), key
         else:
             assert parameter.std().item() == pytest.approx(0.2, rel=0.2), key
@@ -175,3 +185,14 @@ def test_dropout_is_after_each_of_the_first_two_dense_layers() -> None:
     model(torch.tensor([[3, 5, 4]]))
     assert model.dropout.p == 0.25
     assert dropped == [(1, 9), (1, 9)]
+
+
+def test_with_centered_channels_no_step_moves_all_weights_of_a_unit_the_same_way() -> None:
+    for center_channels in (True, False):
+        model = make_model(center_channels=center_channels)
+        model(torch.tensor([text_of(300)]), labels=torch.tensor([1])).loss.backward()
+        layers = {"dense1": (model.dense1, 1), "dense2": (model.dense2, 1), "classifier": (model.classifier, 1)}
+        layers |= {f"convolution {place}": (layer, 1) for place, layer in enumerate(model.convolutions)}
+        for name, (layer, channels) in layers.items():
+            common = layer.weight.grad.sum(channels).abs().max().item()
+            assert (common < 1e-12) == center_channels, name

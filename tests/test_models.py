@@ -30,7 +30,7 @@ from kr_text.tokenization import character_tokenizer, word_tokenizer
 SIZES: dict[str, dict[str, Any]] = {
     "fasttext": {"embedding_dim": 6, "max_ngram": 3, "num_buckets": 50},
     "textrnn": {"embedding_dim": 6, "context_size": 5, "hidden_size": 7},
-    "charcnn": {"num_frames": 150, "num_filters": 16, "dense_size": 12},
+    "charcnn": {"num_frames": 150, "num_filters": 16, "dense_size": 32},
     "transformer": {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16},
 }
 TEXTS = [[7, 3, 3, 9, 12, 5, 7, 3, 4, 6, 28], [5, 9], [29], []]
