@@ -16,28 +16,24 @@ from kr_text.models import (
 from kr_text.models.transformer import EncoderLayer, sinusoidal_positions
 
 
-def centered(weight: Tensor) -> Tensor:
-    """Less the mean over the input channels, which are dimension 1."""
-    return weight - weight.mean(1, keepdim=True)
+def centered(x: Tensor) -> Tensor:
+    """(batch, channels, ...), less the mean over the channels."""
+    return x - x.mean(1, keepdim=True)
 
 
 class OneHotCharCNN(nn.Module):
-    """Conv1d over one-hot characters, all 1014 frames of them.
-
-    With weights that add up to zero over a layer's input channels, the same as `center_channels`.
-    """
+    """Conv1d over one-hot characters, all 1014 frames of them, with `center_channels`."""
 
     def __init__(self, model: CharCNNForSequenceClassification) -> None:
         super().__init__()
         self.num_frames, self.num_characters = model.config.num_frames, model.config.vocab_size - 2
         self.convolutions = nn.ModuleList()
         for layer in (model.characters, *model.convolutions):
-            weight = cast(Tensor, layer.weight).detach()
-            weight = (weight if layer is model.characters else centered(weight)).permute(2, 1, 0).contiguous()
+            weight = cast(Tensor, layer.weight).detach().permute(2, 1, 0).contiguous()
             convolution = nn.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2])
             convolution.load_state_dict({"weight": weight, "bias": cast(Tensor, layer.bias).detach()})
             self.convolutions.append(convolution)
-        width, first = model.config.num_filters, centered(model.dense1.weight.detach())  # (frames, width, out)
+        width, first = model.config.num_filters, model.dense1.weight.detach()  # (frames, width, out)
         self.dense1 = nn.Linear(first.shape[0] * width, first.shape[2])
         weight = first.permute(2, 1, 0).flatten(1)  # frames last, as a flattened Conv1d output has them
         self.dense1.load_state_dict({"weight": weight, "bias": model.dense1.bias.detach()})
@@ -45,8 +41,8 @@ class OneHotCharCNN(nn.Module):
             nn.Linear(first.shape[2], first.shape[2]),
             nn.Linear(first.shape[2], cast(int, model.config.num_labels)),
         )
-        for ours, dense in ((model.dense2, self.dense2), (model.classifier, self.classifier)):
-            dense.load_state_dict({"weight": centered(ours.weight.detach()), "bias": ours.bias.detach()})
+        self.dense2.load_state_dict(model.dense2.state_dict())
+        self.classifier.load_state_dict(model.classifier.state_dict())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(batch, seq_len) -> (batch, num_labels)."""
@@ -54,9 +50,9 @@ class OneHotCharCNN(nn.Module):
         x = F.one_hot(ids, self.num_characters + 2)[:, :, 2:].to(self.dense2.weight.dtype).transpose(1, 2)
         for convolution, pool_size in zip(self.convolutions, (3, 3, 1, 1, 1, 3), strict=True):
             x = F.relu(convolution(x))
-            x = F.max_pool1d(x, pool_size) if pool_size > 1 else x
-        x = F.relu(self.dense1(x.flatten(1)))
-        logits: Tensor = self.classifier(F.relu(self.dense2(x)))
+            x = centered(F.max_pool1d(x, pool_size) if pool_size > 1 else x)
+        x = centered(F.relu(self.dense1(x.flatten(1))))
+        logits: Tensor = self.classifier(centered(F.relu(self.dense2(x))))
         return logits
 
 

@@ -48,6 +48,7 @@ def test_equal_those_of_the_layers_of_pytorch(name: str) -> None:
     config_class, model_class = MODELS[name]
     sizes = {**SIZES[name], "dropout": 0.0, "num_labels": 3}
     model: Any = model_class(config_class(**sizes)).double()
+    torch.nn.init.normal_(model.classifier.weight)  # CharCNN's starts at zero
     peer = PEERS[name][0](model).double()
     lengths = torch.tensor(LENGTHS[name])
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
