@@ -40,7 +40,7 @@ class CharCNNConfig(PreTrainedConfig):
         dropout: after each of these.
         initializer_range: deviation of the normal distribution that the weights start from; the last layer's are zeros.
         center_channels: every layer past the first reads its input less the mean over its channels, which is Zhang's
-            network with weights that add up to zero over those. False: his to the letter, which trains less surely.
+            network with weights that add up to zero over those. False: his own, which trains less surely.
     """
 
     model_type = "kr_text_charcnn"
@@ -237,8 +237,9 @@ class CharCNNForSequenceClassification(PreTrainedModel):
     """Zhang's character-level classifier, which reads forward (the paper reads backward).
 
     What a ReLU gives is positive, so one step of Adam moves all the weights of a unit the same way, and their small
-    moves add up over thousands of inputs: the first hundred steps push most units below zero for every text, and
-    training stays on a plateau. `center_channels` takes that common part away (docs/recipes.md has the comparison).
+    moves add up over thousands of inputs: within a few hundred steps half of the last convolution's units can be zero
+    for every text, and training stays on a plateau. `center_channels` takes that common part away (docs/recipes.md has
+    the comparison).
 
     Past the end of a text every layer's output is one constant vector. A layer computes the frames up to the first of
     these, which stands for the others, so the logits are those of all `num_frames` at the cost of the batch's longest
