@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -94,22 +95,50 @@ def paired_bootstrap(
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("errors_a and errors_b must be finite, got nan or inf")
-    num_seeds, num_rows = a.shape
+    resampled = resampled_differences([a - b], num_resamples=num_resamples, seed=seed)[:, 0]
+    return bootstrap_test(float((a - b).mean()), resampled)
+
+
+def resampled_differences(
+    differences: Sequence[npt.ArrayLike], *, num_resamples: int = 10_000, seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Means of paired differences under draws, with replacement, of rows and of seeds: (num_resamples, comparisons).
+
+    One draw of rows serves all comparisons, which are thus as dependent as their common test rows make them; the seeds
+    of each are drawn apart.
+
+    Args:
+        differences: Of each comparison the loss of each row less that of the baseline (seeds, rows), on the same rows.
+        num_resamples: Draws.
+        seed: Of the draws.
+    """
+    each = [np.asarray(difference, dtype=np.float64) for difference in differences]
     # Rows alike under every seed are interchangeable: draw how many of each kind. With 0 / 1 errors the kinds are few.
-    kinds, sizes = np.unique(a - b, axis=1, return_counts=True)  # (seeds, kinds), (kinds,)
+    kinds, sizes = np.unique(np.concatenate(each), axis=1, return_counts=True)  # (all seeds, kinds), (kinds,)
+    num_rows, ends = sizes.sum(), np.cumsum([len(difference) for difference in each])
     rng = np.random.default_rng(seed)
     chunk = max(1, MAX_COUNTS // len(sizes))
-    differences = []
+    means = []
     for start in range(0, num_resamples, chunk):
         draws = min(chunk, num_resamples - start)
         rows = rng.multinomial(num_rows, sizes / num_rows, size=draws)  # (draws, kinds)
-        seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=draws)  # (draws, seeds)
-        differences.append(((rows @ kinds.T) * seeds).sum(axis=1) / (num_seeds * num_rows))
-    resampled = np.concatenate(differences)  # (num_resamples,)
+        of_seeds = np.split(rows @ kinds.T, ends[:-1], axis=1)  # of each comparison (draws, its seeds)
+        means.append(np.stack([_mean_over_drawn(sums, rng) for sums in of_seeds], axis=1) / num_rows)
+    return np.concatenate(means)
+
+
+def _mean_over_drawn(of_seeds: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    draws, num_seeds = of_seeds.shape
+    counts = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=draws)
+    return cast(npt.NDArray[np.float64], (of_seeds * counts).sum(axis=1) / num_seeds)
+
+
+def bootstrap_test(difference: float, resampled: npt.NDArray[np.float64]) -> BootstrapTest:
+    """The percentile interval and the p-value of `paired_bootstrap`, from a difference and its resamples (draws,)."""
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
-    p_value = min(1.0, 2 * (1 + tail) / (1 + num_resamples))
-    return BootstrapTest(float((a - b).mean()), float(low), float(high), p_value)
+    p_value = min(1.0, 2 * (1 + tail) / (1 + len(resampled)))
+    return BootstrapTest(difference, float(low), float(high), p_value)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

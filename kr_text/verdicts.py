@@ -7,7 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from kr_text.results import Result
-from kr_text.statistics import holm, mcnemar, mean_and_deviation, paired_bootstrap, t_interval
+from kr_text.statistics import (
+    bootstrap_test,
+    holm,
+    mcnemar,
+    mean_and_deviation,
+    paired_bootstrap,
+    resampled_differences,
+    t_interval,
+)
 
 SIGNIFICANT = 0.05
 
@@ -53,6 +61,24 @@ class Verdict:
         return "better" if self.difference < 0 else "worse"
 
 
+@dataclass(frozen=True)
+class Average:
+    """What a method does on average over several comparisons with the baseline, each counted once, in points.
+
+    Attributes:
+        num_comparisons: models and data sets.
+        difference: mean of their differences.
+        low: lower end of its 95% interval, from a bootstrap over the test rows of each data set and over seeds. The
+            comparisons are as given: nothing is said of other data sets or models.
+        high: upper end.
+    """
+
+    num_comparisons: int
+    difference: float
+    low: float
+    high: float
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Mean, deviation and interval over seeds."""
     return Spread(len(values), *mean_and_deviation(values), *t_interval(values))
@@ -64,16 +90,10 @@ def against(method: Sequence[Result], baseline: Sequence[Result]) -> Verdict:
     Raises:
         ValueError: no seed in common, or other test rows.
     """
-    of_method, of_baseline = ({result.run.seed: result for result in results} for results in (method, baseline))
-    seeds = sorted(of_method.keys() & of_baseline.keys())
-    if not seeds:
-        raise ValueError(
-            f"method and baseline must have a seed in common, got {list(of_method)} and {list(of_baseline)}"
-        )
-    a, b = (np.stack([_correct(results[seed]) for seed in seeds]) for results in (of_method, of_baseline))
+    a, b = _paired(method, baseline)
     bootstrap, paired = paired_bootstrap(~a, ~b), mcnemar(a.ravel(), b.ravel())
     return Verdict(
-        num_seeds=len(seeds),
+        num_seeds=len(a),
         difference=100 * bootstrap.difference,
         low=100 * bootstrap.low,
         high=100 * bootstrap.high,
@@ -87,6 +107,34 @@ def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """The verdicts of a table with Holm's correction for how many they are."""
     p_values = holm([verdict.p_value for verdict in verdicts])
     return [replace(verdict, p_value=p) for verdict, p in zip(verdicts, p_values, strict=True)]
+
+
+def average(pairs: Sequence[tuple[Sequence[Result], Sequence[Result]]]) -> Average:
+    """The mean over pairs of method and baseline. Those of one data set share its test rows, in each resample too."""
+    by_dataset: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for method, baseline in pairs:
+        a, b = _paired(method, baseline)
+        by_dataset.setdefault(method[0].run.dataset, []).append(b.astype(np.float64) - a)
+    resampled = np.concatenate(
+        [resampled_differences(those, seed=number) for number, those in enumerate(by_dataset.values())], axis=1
+    )
+    difference = np.mean([each.mean() for those in by_dataset.values() for each in those])
+    test = bootstrap_test(float(difference), resampled.mean(axis=1))
+    return Average(len(pairs), 100 * test.difference, 100 * test.low, 100 * test.high)
+
+
+def _paired(
+    method: Sequence[Result], baseline: Sequence[Result]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether each has the test rows right: (seeds that both have, rows)."""
+    of_method, of_baseline = ({result.run.seed: result for result in results} for results in (method, baseline))
+    seeds = sorted(of_method.keys() & of_baseline.keys())
+    if not seeds:
+        raise ValueError(
+            f"method and baseline must have a seed in common, got {list(of_method)} and {list(of_baseline)}"
+        )
+    a, b = (np.stack([_correct(results[seed]) for seed in seeds]) for results in (of_method, of_baseline))
+    return a, b
 
 
 def _correct(result: Result) -> npt.NDArray[np.bool_]:

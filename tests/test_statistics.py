@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kr_text import statistics
-from kr_text.statistics import holm, mcnemar, mean_and_deviation, paired_bootstrap, t_interval
+from kr_text.statistics import holm, mcnemar, mean_and_deviation, paired_bootstrap, resampled_differences, t_interval
 
 PROBABILITY = st.floats(0, 1)
 
@@ -135,6 +135,18 @@ def test_bootstrap_p_value_is_uniform_enough_when_nothing_differs() -> None:
 def test_bootstrap_refuses_other_input(a: np.ndarray, b: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(a, b)
+
+
+def test_comparisons_on_the_same_rows_are_resampled_together_and_their_seeds_apart() -> None:
+    """Row parts alike, so their mean has the variance of one; seed parts apart, so theirs has half of it."""
+    rng = np.random.default_rng(6)
+    row_part, seed_part = rng.normal(size=100), rng.normal(size=12) / 2
+    each = row_part + seed_part[:, None]
+    resampled = resampled_differences([each, each])
+    assert resampled.shape == (10_000, 2)
+    of_rows, of_seeds = row_part.var() / 100, seed_part.var() / 12
+    assert resampled.var(axis=0) == pytest.approx([of_rows + of_seeds] * 2, rel=0.06)
+    assert resampled.mean(axis=1).var() == pytest.approx(of_rows + of_seeds / 2, rel=0.06)
 
 
 def test_mean_and_deviation_by_hand() -> None:

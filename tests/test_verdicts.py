@@ -6,7 +6,7 @@ import pytest
 from kr_text.experiments import Run
 from kr_text.results import Result
 from kr_text.statistics import holm, mcnemar, paired_bootstrap
-from kr_text.verdicts import Verdict, against, corrected, spread
+from kr_text.verdicts import Verdict, against, average, corrected, spread
 from result_cases import result
 
 RIGHT, WRONG = True, False
@@ -95,6 +95,29 @@ def test_other_test_rows_are_refused(tmp_path: Path) -> None:
     method, baseline = results(tmp_path, "kr", {1: [RIGHT] * 3}), results(tmp_path, "ce", {1: [RIGHT] * 4})
     with pytest.raises(ValueError, match=r"must have one shape \(seeds, rows\), none 0, got \(1, 3\) and \(1, 4\)"):
         against(method, baseline)
+
+
+def test_an_average_counts_each_comparison_once_whatever_its_rows_and_seeds(tmp_path: Path) -> None:
+    """Half of the rows better on one data set, in two seeds, and none on the other: 25 points."""
+    pairs = []
+    for dataset, seeds, num_rows, num_wrong in (("a", [1, 2], 40, 20), ("b", [3], 10, 0)):
+        errors = {"kr": 0, "ce": num_wrong}
+        pair = [
+            [
+                result(
+                    tmp_path,
+                    Run(dataset, "fasttext", loss, seed),
+                    correct=[WRONG] * wrong + [RIGHT] * (num_rows - wrong),
+                )
+                for seed in seeds
+            ]
+            for loss, wrong in errors.items()
+        ]
+        pairs.append((pair[0], pair[1]))
+    found = average(pairs)
+    assert (found.num_comparisons, found.difference) == (2, -25.0)
+    # Binomial, of 40 rows that half differ in: 100 * 1.96 * sqrt(1 / 4 / 40) / 2 = 7.7 points to each side.
+    assert (found.low, found.high) == pytest.approx((-32.7, -17.3), abs=0.8)
 
 
 @pytest.mark.parametrize(

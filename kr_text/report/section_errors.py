@@ -1,6 +1,6 @@
 """Sections of the report page: test errors, what each loss does to that of cross-entropy, and the paper's numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from kr_text.experiments import Run
@@ -10,6 +10,7 @@ from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import (
     NOTHING,
     PLACE_HEADINGS,
+    averages_text,
     loss_name,
     loss_settings,
     place_names,
@@ -17,7 +18,7 @@ from kr_text.report.wording import (
     verdict_texts,
     word_counts,
 )
-from kr_text.verdicts import Verdict, corrected
+from kr_text.verdicts import Average, Verdict, average, corrected
 
 PAPER = {  # Table 3 of the paper, test error in %: cross-entropy, KR-LS
     ("ag_news", "fasttext"): (11.03, 10.87),
@@ -39,6 +40,7 @@ ERROR_CAPTION = (
     "Test error in %, mean ± standard deviation over the seeds, whose number is in brackets; better or worse than CE "
     f"where the next table shows a difference. {NOTHING}: not run."
 )
+DEFAULTS = "the same loss at its defaults"
 MAX_COLUMNS = 6  # of losses, side by side
 Pair = tuple[Cell, Cell]  # a method and what it is compared with
 
@@ -48,15 +50,24 @@ def error_blocks(study: Study, grid: Grid) -> list[Block]:
     return _errors(study, with_baselines(study, study.cells(grid)), loss_name)
 
 
+def softening_blocks(study: Study, grid: Grid) -> list[Block]:
+    """The same with the mean difference of each loss."""
+    cells = with_baselines(study, study.cells(grid))
+    return [*_errors(study, cells, loss_name), *average_blocks(study, against_ce(study, cells), "CE")]
+
+
 def table3_blocks(study: Study, grid: Grid) -> list[Block]:
     """The same beside the paper's numbers."""
-    return _errors(study, with_baselines(study, study.cells(grid)), loss_name, beside_paper=True)
+    cells = with_baselines(study, study.cells(grid))
+    errors = _errors(study, cells, loss_name, beside_paper=True)
+    return errors + average_blocks(study, against_ce(study, cells), "CE")
 
 
 def chosen_blocks(study: Study, grid: Grid) -> list[Block]:
     """The same with a column for each loss, whose settings, chosen for each place, stand in the cells."""
     cells = with_baselines(study, study.cells(grid))
-    return _errors(study, cells, lambda setting: setting.loss.upper(), beside_paper=True)
+    errors = _errors(study, cells, _loss_alone, beside_paper=True)
+    return errors + average_blocks(study, against_ce(study, cells), "CE", _loss_alone)
 
 
 def readings_blocks(study: Study, grid: Grid) -> list[Block]:
@@ -65,8 +76,12 @@ def readings_blocks(study: Study, grid: Grid) -> list[Block]:
     defaults = {cell.setting: study.cell(_at_default(cell.setting)) for cell in cells}
     known = [cell for cell in dict.fromkeys(defaults.values()) if cell.results]
     pairs = [(cell, defaults[cell.setting]) for cell in cells if cell.setting != _at_default(cell.setting)]
-    blocks = _errors(study, with_baselines(study, [*known, *cells]), loss_name)
-    return blocks + verdict_blocks(study, pairs, "the same loss at its defaults")
+    errors = _errors(study, with_baselines(study, [*known, *cells]), loss_name)
+    return errors + verdict_blocks(study, pairs, DEFAULTS) + average_blocks(study, pairs, DEFAULTS)
+
+
+def _loss_alone(setting: Run) -> str:
+    return setting.loss.upper()
 
 
 def _at_default(setting: Run) -> Run:
@@ -169,3 +184,20 @@ def verdict_blocks(
         Paragraph(word_counts(by_name, baseline)),
         Table(caption, (*PLACE_HEADINGS, "loss", *COMPARED_HEADINGS), tuple(rows)),
     ]
+
+
+def average_blocks(
+    study: Study, pairs: Sequence[Pair], baseline: str, name: Callable[[Run], str] = loss_name
+) -> list[Block]:
+    """The mean difference of each method, by its name, over the pairs with seeds in common, where it has several."""
+    by_name: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        if study.verdict(*pair):
+            by_name.setdefault(name(pair[0].setting), []).append(pair)
+    several = {method: those for method, those in by_name.items() if len(those) > 1}
+    return [Paragraph(averages_text(averages(several), baseline))] if several else []
+
+
+def averages(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Average]:
+    """The mean difference over the pairs of each name."""
+    return {name: average([(a.results, b.results) for a, b in those]) for name, those in pairs.items()}

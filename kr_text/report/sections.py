@@ -12,10 +12,12 @@ from kr_text.report.section_costs import budget_blocks, cost_blocks
 from kr_text.report.section_divergence import divergence_blocks
 from kr_text.report.section_errors import (
     against_ce,
+    averages,
     chosen_blocks,
     compared,
     error_blocks,
     readings_blocks,
+    softening_blocks,
     table3_blocks,
     with_baselines,
 )
@@ -23,7 +25,7 @@ from kr_text.report.section_label_matrices import label_matrix_blocks
 from kr_text.report.section_noise import noise_blocks
 from kr_text.report.section_schedules import schedule_blocks
 from kr_text.report.study import Study
-from kr_text.report.wording import count_words, progress
+from kr_text.report.wording import average_text, count_words, progress
 
 SECTIONS: dict[str, Callable[[Study, Grid], list[Block]]] = {  # by the name of the grid; others come last, as errors
     "table3": table3_blocks,
@@ -33,7 +35,7 @@ SECTIONS: dict[str, Callable[[Study, Grid], list[Block]]] = {  # by the name of 
     "divergence": divergence_blocks,
     "schedules": schedule_blocks,
     "table4": budget_blocks,
-    "softening": error_blocks,
+    "softening": softening_blocks,
     "noise": noise_blocks,
     "calibration": calibration_blocks,  # has no grid of its own: the runs of table3
     "cost": cost_blocks,
@@ -68,17 +70,19 @@ def _section(study: Study, name: str, grid: Grid) -> Section:
 
 
 def headline(study: Study) -> Paragraph:
-    """How often KR-LS is better than cross-entropy, or worse, as the tables' verdicts have it."""
+    """How often KR-LS is better than cross-entropy, or worse, by the tables' verdicts, and its mean difference."""
     sentences = []
     for name, method in HEADLINES.items():
         if name not in study.grids:
             continue
         cells = with_baselines(study, study.cells(study.grids[name]))
-        verdicts = [
-            verdict for (cell, _), verdict in compared(study, against_ce(study, cells)) if cell.setting.loss == "kr-ls"
-        ]
+        found = compared(study, against_ce(study, cells))
+        verdicts = {pair: verdict for pair, verdict in found if pair[0].setting.loss == "kr-ls"}
         if verdicts:
-            sentences.append(count_words(method, verdicts, "CE"))
+            sentences.append(count_words(method, list(verdicts.values()), "CE"))
+        if len(verdicts) > 1:
+            mean = averages({method: list(verdicts)})[method]
+            sentences.append(f"On average {average_text(mean)} points.")
     return Paragraph(" ".join([*sentences, progress(len(study.results), study.num_planned)]))
 
 

@@ -7,7 +7,7 @@ from kr_text.experiments import Run
 from kr_text.report.study import Cell
 from kr_text.reports import Number, format_number
 from kr_text.results import Result
-from kr_text.verdicts import Spread, Verdict
+from kr_text.verdicts import Average, Spread, Verdict
 
 NOTHING = "–"  # noqa: RUF001 (an empty cell)
 WORDS = ("better", "worse", "no difference shown")  # of a verdict
@@ -84,6 +84,20 @@ def word_counts(verdicts: Mapping[str, Sequence[Verdict]], baseline: str) -> str
         words = [verdict.word for verdict in those]
         counts.append(f"{name}: {'/'.join(str(words.count(word)) for word in WORDS)}")
     return f"Against {baseline}, {' / '.join(WORDS)} in so many comparisons. {'; '.join(counts)}."
+
+
+def averages_text(averages: Mapping[str, Average], baseline: str) -> str:
+    """What methods do on average, with intervals and the number of comparisons."""
+    texts = [f"{name}: {average_text(each)} over {each.num_comparisons}" for name, each in averages.items()]
+    return (
+        f"Mean difference from {baseline}, in points, with a 95% interval for these data sets and models. "
+        f"{'; '.join(texts)} comparisons."
+    )
+
+
+def average_text(average: Average) -> str:
+    """Difference and interval, as "-0.31 (-0.49 to -0.11)"."""
+    return f"{average.difference:+.2f} ({average.low:+.2f} to {average.high:+.2f})"
 
 
 def progress(finished: int, planned: int) -> str:
