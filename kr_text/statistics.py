@@ -79,8 +79,8 @@ def paired_bootstrap(
 
     A percentile interval, and the p-value that inverts it: p = 2 min(P(d* <= 0), P(d* >= 0)), counted with one resample
     added to each side so that it is never 0 (Efron & Tibshirani 1993, ch. 13 and 15). One draw of rows serves a, b and
-    every seed. With one seed only the rows vary; with n seeds their part of the variance is (n - 1) / n of its due,
-    so that the interval is too narrow where seeds are few and matter most: read it beside `t_interval`.
+    every seed. Of n seeds n - 1 are drawn (Rao & Wu 1988), so that their part of the variance is s^2 / n, unbiased, and
+    not (n - 1) / n of that, which for three seeds would be a third too little. With one seed only the rows vary.
 
     Args:
         errors_a: Loss of each row (seeds, rows), for instance 0 / 1 errors.
@@ -102,7 +102,7 @@ def paired_bootstrap(
 def resampled_differences(
     differences: Sequence[npt.ArrayLike], *, num_resamples: int = 10_000, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """Means of paired differences under draws, with replacement, of rows and of seeds: (num_resamples, comparisons).
+    """Means of paired differences under the draws of `paired_bootstrap`: (num_resamples, comparisons).
 
     One draw of rows serves all comparisons, which are thus as dependent as their common test rows make them; the seeds
     of each are drawn apart.
@@ -129,8 +129,9 @@ def resampled_differences(
 
 def _mean_over_drawn(of_seeds: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     draws, num_seeds = of_seeds.shape
-    counts = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=draws)
-    return cast(npt.NDArray[np.float64], (of_seeds * counts).sum(axis=1) / num_seeds)
+    num_drawn = max(1, num_seeds - 1)
+    counts = rng.multinomial(num_drawn, np.full(num_seeds, 1 / num_seeds), size=draws)
+    return cast(npt.NDArray[np.float64], (of_seeds * counts).sum(axis=1) / num_drawn)
 
 
 def bootstrap_test(difference: float, resampled: npt.NDArray[np.float64]) -> BootstrapTest:

@@ -69,12 +69,20 @@ def test_bootstrap_of_one_seed_agrees_with_scipy() -> None:
 
 
 def test_bootstrap_spread_over_rows_and_seeds_is_the_crossed_one() -> None:
-    # Differences x_j + s_i have the variance var(x) / rows + var(s) / seeds under crossed resampling.
+    """Differences x_j + s_i have the variance var(x) / rows + var(s) / seeds, the latter without bias."""
     rng = np.random.default_rng(0)
     row_part, seed_part = rng.normal(size=200), rng.normal(size=10) / 2
     test = paired_bootstrap(row_part + seed_part[:, None], np.zeros((10, 200)))
-    deviation = math.sqrt(row_part.var() / 200 + seed_part.var() / 10)
+    deviation = math.sqrt(row_part.var() / 200 + seed_part.var(ddof=1) / 10)
     assert test.high - test.low == pytest.approx(2 * 1.96 * deviation, rel=0.05)
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_few_seeds_have_all_of_their_variance(num_seeds: int) -> None:
+    """Rows alike, so that only seeds vary: s^2 / n, where n draws of n would have (n - 1) / n of that."""
+    values = np.arange(num_seeds, dtype=np.float64)
+    resampled = resampled_differences([np.repeat(values[:, None], 5, axis=1)])
+    assert resampled.var() == pytest.approx(values.var(ddof=1) / num_seeds, rel=0.05)
 
 
 def test_bootstrap_of_a_clear_gain_is_significant_and_negative() -> None:
@@ -144,7 +152,7 @@ def test_comparisons_on_the_same_rows_are_resampled_together_and_their_seeds_apa
     each = row_part + seed_part[:, None]
     resampled = resampled_differences([each, each])
     assert resampled.shape == (10_000, 2)
-    of_rows, of_seeds = row_part.var() / 100, seed_part.var() / 12
+    of_rows, of_seeds = row_part.var() / 100, seed_part.var(ddof=1) / 12
     assert resampled.var(axis=0) == pytest.approx([of_rows + of_seeds] * 2, rel=0.06)
     assert resampled.mean(axis=1).var() == pytest.approx(of_rows + of_seeds / 2, rel=0.06)
 
