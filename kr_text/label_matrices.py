@@ -5,6 +5,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 from transformers import EvalPrediction
 
+from kr_text.checkpointed import Checkpointed
 from kr_text.losses import KRLoss
 from kr_text.metrics import compute_metrics
 from kr_text.reports import LabelMatrices
@@ -14,12 +15,12 @@ from kr_text.trainer import KRTrainer
 Floats = npt.NDArray[np.float64]
 
 
-class LabelMatrixRecorder:
-    """A `compute_metrics` for a trainer that notes the label matrices at each evaluation.
+class LabelMatrixRecorder(Checkpointed):
+    """A `compute_metrics`, and a callback of the same trainer, that notes the label matrices at each evaluation.
 
     Attributes:
         trainer: to be set before training, since a trainer is made with its `compute_metrics`.
-        matrices: one entry for each evaluation so far.
+        matrices: one entry for each evaluation so far, before the checkpoint that training goes on from too.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,14 @@ class LabelMatrixRecorder:
         logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
         self.matrices.append(label_matrices(logits, labels, learned, epoch))
         return compute_metrics(prediction)
+
+    def record(self) -> list[LabelMatrices]:
+        """The entries."""
+        return self.matrices
+
+    def restore(self, record: list[LabelMatrices]) -> None:
+        """Takes those of before."""
+        self.matrices = record
 
 
 def label_matrices(

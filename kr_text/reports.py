@@ -96,7 +96,10 @@ class TemperatureScaling(TypedDict):
 
 
 class WallTime(TypedDict):
-    """Elapsed seconds; the total also counts reading the data and saving."""
+    """Elapsed seconds; the total also counts reading the data and saving.
+
+    A run that went on has its training from before the checkpoint in both, and not what was lost after it.
+    """
 
     total: float
     training: float

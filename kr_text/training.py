@@ -26,6 +26,7 @@ from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
 from kr_text.batches import Batches, batches_for, whole_batch
 from kr_text.building import build, make_optimizer, teacher_logits
 from kr_text.calibration import at_temperature, fit_temperature
+from kr_text.checkpointed import TrainingClock
 from kr_text.classifier_trainer import ClassifierTrainers, make_trainer
 from kr_text.data import load
 from kr_text.distillation import MutualPair
@@ -80,7 +81,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     batches = partial(batches_for, model, tokenizer)
     settings = parse_overrides(run.loss_overrides, "loss_overrides")
     criterion = make_loss(run.loss, model, len(names), settings)
-    recorder = LabelMatrixRecorder() if run.label_matrices else None
+    clock, recorder = TrainingClock(), LabelMatrixRecorder() if run.label_matrices else None
     trainer = make_trainer(
         run,
         criterion,
@@ -91,18 +92,19 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         data_collator=whole_batch,
         processing_class=tokenizer,
         compute_metrics=recorder or compute_metrics,
+        callbacks=[clock, *([recorder] if recorder else [])],
         optimizers=(make_optimizer(pair or model, args), None),
     )
     if recorder is not None:
         recorder.trainer = trainer
-    training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
+    training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"] + clock.seconds_before
     matrices = recorder.matrices.copy() if recorder else None  # the predictions below add to it
     began = time.time()
     validation, test = (_predict(trainer, rows[split][:], batches) for split in ("validation", "test"))
     evaluation_time = time.time() - began
     report = _report(run, args, trainer, names, encoded, validation, test, matrices, command)
     report["wall_time_seconds"] = {
-        "total": time.time() - started,
+        "total": time.time() - started + clock.seconds_before,
         "training": training_time,
         "evaluation": evaluation_time,
     }
