@@ -155,7 +155,7 @@ def against_ce(study: Study, cells: Sequence[Cell]) -> list[Pair]:
 
 
 def compared(study: Study, pairs: Sequence[Pair]) -> list[tuple[Pair, Verdict]]:
-    """The verdicts of the pairs that have a seed in common, corrected for how many they are."""
+    """The verdicts of the pairs that have two seeds in common, corrected for how many they are."""
     found = [(pair, verdict) for pair in pairs if (verdict := study.verdict(*pair))]
     verdicts = corrected([verdict for _, verdict in found])
     return [(pair, verdict) for (pair, _), verdict in zip(found, verdicts, strict=True)]
@@ -189,7 +189,7 @@ def verdict_blocks(
 def average_blocks(
     study: Study, pairs: Sequence[Pair], baseline: str, name: Callable[[Run], str] = loss_name
 ) -> list[Block]:
-    """The mean difference of each method, by its name, over the pairs with seeds in common, where it has several."""
+    """The mean difference of each method, by its name, over the pairs that have a verdict, where it has several."""
     by_name: dict[str, list[Pair]] = {}
     for pair in pairs:
         if study.verdict(*pair):

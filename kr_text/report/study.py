@@ -94,8 +94,11 @@ class Study:
         return next((cell for cell in map(self.cell, same) if cell.results), self.cell(ce))
 
     def verdict(self, method: Cell, baseline: Cell) -> Verdict | None:
-        """The verdict over the seeds that both have, not yet corrected; None where they have none in common."""
-        if not method.seeds & baseline.seeds:
+        """The verdict over the seeds that both have, not yet corrected.
+
+        None where those are fewer than two: a single pair of runs does not tell the methods from their seeds.
+        """
+        if len(method.seeds & baseline.seeds) < 2:
             return None
         pair = method.setting, baseline.setting
         if pair not in self._verdicts:
