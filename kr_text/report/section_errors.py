@@ -1,6 +1,6 @@
 """Sections of the report page: test errors, what each loss does to that of cross-entropy, and the paper's numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kr_text.experiments import Run
@@ -194,10 +194,10 @@ def average_blocks(
     for pair in pairs:
         if study.verdict(*pair):
             by_name.setdefault(name(pair[0].setting), []).append(pair)
-    several = {method: those for method, those in by_name.items() if len(those) > 1}
-    return [Paragraph(averages_text(averages(several), baseline))] if several else []
+    means = {method: mean_difference(those) for method, those in by_name.items() if len(those) > 1}
+    return [Paragraph(averages_text(means, baseline))] if means else []
 
 
-def averages(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Average]:
-    """The mean difference over the pairs of each name."""
-    return {name: average([(a.results, b.results) for a, b in those]) for name, those in pairs.items()}
+def mean_difference(pairs: Sequence[Pair]) -> Average:
+    """The mean over the pairs of their differences."""
+    return average([(method.results, baseline.results) for method, baseline in pairs])

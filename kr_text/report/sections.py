@@ -12,10 +12,10 @@ from kr_text.report.section_costs import budget_blocks, cost_blocks
 from kr_text.report.section_divergence import divergence_blocks
 from kr_text.report.section_errors import (
     against_ce,
-    averages,
     chosen_blocks,
     compared,
     error_blocks,
+    mean_difference,
     readings_blocks,
     softening_blocks,
     table3_blocks,
@@ -81,8 +81,7 @@ def headline(study: Study) -> Paragraph:
         if verdicts:
             sentences.append(count_words(method, list(verdicts.values()), "CE"))
         if len(verdicts) > 1:
-            mean = averages({method: list(verdicts)})[method]
-            sentences.append(f"On average {average_text(mean)} points.")
+            sentences.append(f"On average {average_text(mean_difference(list(verdicts)))} points.")
     return Paragraph(" ".join([*sentences, progress(len(study.results), study.num_planned)]))
 
 
