@@ -81,7 +81,8 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     batches = partial(batches_for, model, tokenizer)
     settings = parse_overrides(run.loss_overrides, "loss_overrides")
     criterion = make_loss(run.loss, model, len(names), settings)
-    clock, recorder = TrainingClock(), LabelMatrixRecorder() if run.label_matrices else None
+    clock = TrainingClock()
+    recorder = LabelMatrixRecorder() if run.label_matrices else None
     trainer = make_trainer(
         run,
         criterion,
