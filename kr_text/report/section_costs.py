@@ -1,22 +1,31 @@
 """Sections of the report page: what each method costs, beside its error (the paper's Table 4) and beside CE's cost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
+from kr_text.experiments import Run
 from kr_text.grids import Grid
 from kr_text.report.blocks import Block, Table
 from kr_text.report.section_errors import against_ce, verdict_blocks, with_baselines
 from kr_text.report.study import Cell, Study, place
-from kr_text.report.wording import PLACE_HEADINGS, loss_name, mean_text, place_names, spread_text
+from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, spread_text
 from kr_text.reports import format_number
 from kr_text.results import Result
 
+BESIDE_CE = ("training time over CE's", "extra peak memory, MB")
+SPREAD = "median over the seeds, and their least and most"  # of the two
 
-def budget_table(cells: Sequence[Cell]) -> Table:
+
+def budget_table(study: Study, cells: Sequence[Cell]) -> Table:
     """Table 4: error and what it costs, by method."""
+    costs = {_method(cell.setting): cost for cell, cost in measured_costs(study, study.grids.get("cost"))}
     rows = []
     for cell in cells:
+        cost = costs.get(_method(cell.setting))
+        beside_ce = (_range(cost.times, 2), _range(cost.memory, 0)) if cost else (NOTHING, NOTHING)
         rows.append(
             (
                 *place_names(place(cell.setting), cell.results),
@@ -24,15 +33,15 @@ def budget_table(cells: Sequence[Cell]) -> Table:
                 spread_text(cell.error),
                 f"{cell.results[0].report['model']['num_parameters']:,}",
                 f"{num_trained(cell.results[0]):,}",
-                mean_text(cell, training_seconds, 1),
-                mean_text(cell, lambda result: result.report["peak_memory_mb"]["process"], 0),
+                *(("1", "0") if cell is study.baseline(cell.setting) else beside_ce),
             )
         )
-    headings = ("method", "error, %", "parameters", "parameters trained", "training, s", "peak memory, MB")
+    headings = ("method", "error, %", "parameters", "parameters trained", *BESIDE_CE)
     caption = (
         "Mean ± standard deviation of the test error over the seeds, whose number is in brackets; parameters of the "
         "classifier, and of all that is trained for it: the teacher of KD, the peer of DML, the residual matrix of KR; "
-        "training time, for KD with its teacher's, and peak memory of the process, means over the seeds."
+        f"training time, for KD with its teacher's, and peak memory of the process beside those of CE: {SPREAD}, from "
+        f"the runs of cost.yaml, which had nothing beside them. {NOTHING}: not measured."
     )
     return Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))
 
@@ -57,26 +66,56 @@ def budget_blocks(study: Study, grid: Grid) -> list[Block]:
     cells = with_baselines(study, study.cells(grid))
     if not cells:
         return []
-    return [budget_table(cells), *verdict_blocks(study, against_ce(study, cells), "CE")]
+    return [budget_table(study, cells), *verdict_blocks(study, against_ce(study, cells), "CE")]
 
 
 def cost_blocks(study: Study, grid: Grid) -> list[Block]:
     """What a loss costs beside cross-entropy, seed by seed."""
     rows = []
-    for cell in study.cells(grid):
+    for cell, cost in measured_costs(study, grid):
+        names = place_names(place(cell.setting), cell.results)
+        share = f"{cost.parameters:,} ({100 * cost.parameters / cost.parameters_of_ce:.3g}%)"
+        spreads = _range(cost.times, 3), _range(cost.memory, 1)
+        rows.append((*names, loss_name(cell.setting), str(len(cost.times)), share, *spreads))
+    headings = ("loss", "seeds", "extra parameters", *BESIDE_CE)
+    caption = f"Against CE with the same seed: {SPREAD}."
+    return [Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))] if rows else []
+
+
+class Cost(NamedTuple):
+    """What a method costs beside cross-entropy with the same seeds.
+
+    Attributes:
+        times: training time over that of cross-entropy, by seed.
+        memory: peak memory of the process less that of cross-entropy, in MB, by seed.
+        parameters: what is trained beyond `parameters_of_ce`.
+        parameters_of_ce: of the classifier.
+    """
+
+    times: list[float]
+    memory: list[float]
+    parameters: int
+    parameters_of_ce: int
+
+
+def measured_costs(study: Study, grid: Grid | None) -> list[tuple[Cell, Cost]]:
+    """Of the methods of a grid, each beside the cross-entropy of its place and seeds."""
+    costs = []
+    for cell in study.cells(grid) if grid else []:
         baseline = study.baseline(cell.setting)
         pairs = _seed_pairs(cell, baseline)
         if cell is baseline or not pairs:
             continue
-        ratios = [training_seconds(ours) / training_seconds(ce) for ours, ce in pairs]
+        times = [training_seconds(ours) / training_seconds(ce) for ours, ce in pairs]
         memory = [_memory(ours) - _memory(ce) for ours, ce in pairs]
-        extra = num_trained(pairs[0][0]) - num_trained(pairs[0][1])
-        names = place_names(place(cell.setting), cell.results)
-        share = f"{extra:,} ({100 * extra / num_trained(pairs[0][1]):.4f}%)"
-        rows.append((*names, loss_name(cell.setting), str(len(pairs)), share, _range(ratios, 3), _range(memory, 1)))
-    headings = ("loss", "seeds", "extra parameters", "training time over CE's", "extra peak memory, MB")
-    caption = "Against CE with the same seed: median over the seeds, and their least and most."
-    return [Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))] if rows else []
+        ours, of_ce = map(num_trained, pairs[0])
+        costs.append((cell, Cost(times, memory, ours - of_ce, of_ce)))
+    return costs
+
+
+def _method(setting: Run) -> Run:
+    """A setting at whichever rows and length of training."""
+    return replace(setting, max_train_rows=None, training=None)
 
 
 def _seed_pairs(cell: Cell, baseline: Cell) -> list[tuple[Result, Result]]:
