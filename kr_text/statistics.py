@@ -77,15 +77,18 @@ def paired_bootstrap(
 ) -> BootstrapTest:
     """Bootstrap of mean(errors_a) - mean(errors_b) over rows and over seeds, both drawn with replacement and crossed.
 
-    A percentile interval, and the p-value that inverts it: p = 2 min(P(d* <= 0), P(d* >= 0)), counted with one resample
-    added to each side so that it is never 0 (Efron & Tibshirani 1993, ch. 13 and 15). One draw of rows serves a, b and
-    every seed. Of n seeds n - 1 are drawn (Rao & Wu 1988), so that their part of the variance is s^2 / n, unbiased, and
-    not (n - 1) / n of that, which for three seeds would be a third too little. With one seed only the rows vary.
+    The interval and the p-value are those of Student's t with the bootstrap's standard error (Efron & Tibshirani 1993,
+    ch. 12) and Satterthwaite's degrees of freedom (1946): where most of the variance is that of a few seeds, it is not
+    well known. The bootstrap's percentiles leave that out: of three seeds that differ by chance alone they find a
+    difference in some 23% of cases at a level of 5%, where this finds one in 5%.
+
+    One draw of rows serves a, b and every seed. Of n seeds n - 1 are drawn (Rao & Wu 1988), so that their part of the
+    variance is s^2 / n, unbiased, and not (n - 1) / n of that. With one seed only the rows vary.
 
     Args:
         errors_a: Loss of each row (seeds, rows), for instance 0 / 1 errors.
         errors_b: The same of the baseline: same seeds, same rows, same order.
-        num_resamples: Draws; the smallest p-value is 2 / (num_resamples + 1).
+        num_resamples: Draws.
         seed: Of the draws.
     """
     a, b = np.asarray(errors_a, dtype=np.float64), np.asarray(errors_b, dtype=np.float64)
@@ -95,8 +98,40 @@ def paired_bootstrap(
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("errors_a and errors_b must be finite, got nan or inf")
-    resampled = resampled_differences([a - b], num_resamples=num_resamples, seed=seed)[:, 0]
-    return bootstrap_test(float((a - b).mean()), resampled)
+    return average_bootstrap([[a - b]], num_resamples=num_resamples, seed=seed)
+
+
+def average_bootstrap(
+    groups: Sequence[Sequence[npt.NDArray[np.float64]]], *, num_resamples: int = 10_000, seed: int = 0
+) -> BootstrapTest:
+    """`paired_bootstrap` of the mean over comparisons, each counted once.
+
+    Args:
+        groups: Comparisons on the same rows, as for `resampled_differences`; different groups have different rows.
+        num_resamples: Draws.
+        seed: Of the draws.
+    """
+    each = [differences for group in groups for differences in group]
+    parts, squares = [], []  # of the variance of the mean; of each part its square by its degrees of freedom
+    for number, group in enumerate(groups):
+        resampled = resampled_differences(group, num_resamples=num_resamples, seed=seed + number)
+        of_all = float((resampled.sum(axis=1) / len(each)).var())
+        of_seeds = [_variance_of_mean(differences.mean(axis=1)) / len(each) ** 2 for differences in group]
+        of_rows = max(0.0, of_all - sum(of_seeds))
+        parts.append(of_all)
+        for part, count in [(of_rows, group[0].shape[1]), *zip(of_seeds, map(len, group), strict=True)]:
+            squares.append(part**2 / max(1, count - 1))
+    difference, variance = float(np.mean([differences.mean() for differences in each])), sum(parts)
+    if variance == 0:
+        return BootstrapTest(difference, difference, difference, float(difference == 0))
+    error, student = variance**0.5, scipy.stats.t(variance**2 / sum(squares))
+    half = float(student.ppf((1 + LEVEL) / 2)) * error
+    p_value = float(2 * student.sf(abs(difference) / error))
+    return BootstrapTest(difference, difference - half, difference + half, p_value)
+
+
+def _variance_of_mean(values: npt.NDArray[np.float64]) -> float:
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
 
 
 def resampled_differences(
@@ -132,14 +167,6 @@ def _mean_over_drawn(of_seeds: npt.NDArray[np.float64], rng: np.random.Generator
     num_drawn = max(1, num_seeds - 1)
     counts = rng.multinomial(num_drawn, np.full(num_seeds, 1 / num_seeds), size=draws)
     return cast(npt.NDArray[np.float64], (of_seeds * counts).sum(axis=1) / num_drawn)
-
-
-def bootstrap_test(difference: float, resampled: npt.NDArray[np.float64]) -> BootstrapTest:
-    """The percentile interval and the p-value of `paired_bootstrap`, from a difference and its resamples (draws,)."""
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
-    p_value = min(1.0, 2 * (1 + tail) / (1 + len(resampled)))
-    return BootstrapTest(difference, float(low), float(high), p_value)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

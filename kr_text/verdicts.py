@@ -7,15 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kr_text.results import Result
-from kr_text.statistics import (
-    bootstrap_test,
-    holm,
-    mcnemar,
-    mean_and_deviation,
-    paired_bootstrap,
-    resampled_differences,
-    t_interval,
-)
+from kr_text.statistics import average_bootstrap, holm, mcnemar, mean_and_deviation, paired_bootstrap, t_interval
 
 SIGNIFICANT = 0.05
 
@@ -115,11 +107,7 @@ def average(pairs: Sequence[tuple[Sequence[Result], Sequence[Result]]]) -> Avera
     for method, baseline in pairs:
         a, b = _paired(method, baseline)
         by_dataset.setdefault(method[0].run.dataset, []).append(b.astype(np.float64) - a)
-    resampled = np.concatenate(
-        [resampled_differences(those, seed=number) for number, those in enumerate(by_dataset.values())], axis=1
-    )
-    difference = np.mean([each.mean() for those in by_dataset.values() for each in those])
-    test = bootstrap_test(float(difference), resampled.mean(axis=1))
+    test = average_bootstrap(list(by_dataset.values()))
     return Average(len(pairs), 100 * test.difference, 100 * test.low, 100 * test.high)
 
 

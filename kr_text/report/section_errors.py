@@ -176,9 +176,9 @@ def verdict_blocks(
         for (cell, _), verdict in verdicts
     ]
     caption = (
-        f"Error less that of {baseline} over the seeds that both have: below 0 the method is better. The interval is a "
-        "bootstrap over test rows and seeds; p is the larger of that bootstrap's and of McNemar's test, with Holm's "
-        f"correction for the {len(rows)} lines of the table."
+        f"Error less that of {baseline} over the seeds that both have: below 0 the method is better. The interval is "
+        "that of Student's t, with the standard error of a bootstrap over test rows and seeds; p is the larger of its "
+        f"and of McNemar's test, with Holm's correction for the {len(rows)} lines of the table."
     )
     return [
         Paragraph(word_counts(by_name, baseline)),
