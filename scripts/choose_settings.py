@@ -1,13 +1,13 @@
 """Chooses settings by the validation error: of learning rates and epochs for cross-entropy, and of each loss.
 
-    python scripts/choose_settings.py results/tuning results/chosen.yaml
+    python scripts/choose_settings.py results/tuning results/table3.yaml results/chosen.yaml
 
 Reads what `kr-text run results/tuning/*.yaml` left. Prints every try as a Markdown table (the test error has no part in
 the choice, and is not shown), writes it to README.md beside the runs, and the grid of the losses with their settings.
 """
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from statistics import fmean
 import yaml
 
 from kr_text.experiments import Run
+from kr_text.grids import Grid, read_grid
 from kr_text.reports import format_number, markdown_table, write_text
 from kr_text.results import Result, read_results
 
@@ -27,12 +28,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the table and the grid."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tuning", type=Path, help="folder with the runs")
+    parser.add_argument("table3", type=Path, help="grid whose numbers of seeds they get")
     parser.add_argument("grid", type=Path, help="file for the grid of the chosen settings")
     flags = parser.parse_args(argv)
     tries = mean_validation_errors(read_results(flags.tuning).values())
     table = tries_table(tries)
     write_text(table, flags.tuning / "README.md")
-    write_text(chosen_grid(tries), flags.grid)
+    write_text(chosen_grid(tries, read_grid(flags.table3)), flags.grid)
     print(table)
 
 
@@ -81,18 +83,19 @@ def tries_table(tries: Tries) -> str:
         "cross-entropy chose; the losses' own settings had the same number of tries each.\n\n"
         + markdown_table(headings, rows)
         + "\n\n```sh\nkr-text run results/tuning/*.yaml --data data\n"
-        "python scripts/choose_settings.py results/tuning results/chosen.yaml\n```\n"
+        "python scripts/choose_settings.py results/tuning results/table3.yaml results/chosen.yaml\n```\n"
     )
 
 
-def chosen_grid(tries: Tries) -> str:
-    """The grid of the losses with their chosen settings, with as many seeds as Table 3 has."""
+def chosen_grid(tries: Tries, table3: Grid) -> str:
+    """The grid of the losses with their chosen settings, with as many seeds as cross-entropy has in Table 3."""
+    num_seeds = Counter((run.model, run.dataset, run.max_train_rows) for run in table3.runs if run.loss == "ce")
     blocks = [
         {
             **{name: value for name, value in runs[0].given().items() if name != "seed"},
-            "seed": "1-10" if model == "fasttext" else "1-3",
+            "seed": f"1-{num_seeds[model, dataset, num_rows]}",
         }
-        for (model, _, _, loss), runs in contests(tries).items()
+        for (model, dataset, num_rows, loss), runs in contests(tries).items()
         if loss != "ce"
     ]
     content = {

@@ -34,6 +34,17 @@ def tuning(tmp_path: Path) -> Path:
     return tmp_path / "tuning"
 
 
+@pytest.fixture
+def table3(tmp_path: Path) -> Path:
+    path = tmp_path / "table3.yaml"
+    path.write_text(
+        "title: t\nabout: a\nruns:\n"
+        "  - {dataset: ag_news, model: fasttext, loss: [ce, kr], seed: 1-10}\n"
+        "  - {dataset: ag_news, model: textrnn, loss: [ce, kr], seed: 1-3, max_train_rows: 500}\n"
+    )
+    return path
+
+
 def test_the_least_mean_validation_error_is_chosen_and_the_test_error_has_no_part_in_it(tuning: Path) -> None:
     tries = mean_validation_errors(read_results(tuning).values())
     assert len(tries) == 10
@@ -63,8 +74,8 @@ def test_tries_on_all_rows_and_on_some_do_not_stand_against_each_other(tmp_path:
     assert next(iter(ranked))[2] == 500
 
 
-def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, tmp_path: Path) -> None:
-    main([str(tuning), str(tmp_path / "chosen.yaml")])
+def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, table3: Path, tmp_path: Path) -> None:
+    main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
     grid = read_grid(tmp_path / "chosen.yaml")
     fasttext = [Run("ag_news", "fasttext", "kr", seed, None, "alpha=0.3") for seed in range(1, 11)]
     textrnn = [
@@ -74,9 +85,9 @@ def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path
 
 
 def test_the_table_has_every_try_and_marks_the_chosen_ones(
-    tuning: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tuning: Path, table3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(tuning), str(tmp_path / "chosen.yaml")])
+    main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
     table = (tuning / "README.md").read_text()
     assert capsys.readouterr().out == f"{table}\n"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "ag_news" in line]
