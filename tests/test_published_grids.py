@@ -10,6 +10,7 @@ from kr_text.experiments import Run
 from kr_text.grids import read_grid
 from kr_text.overrides import Value, parse_overrides
 from kr_text.recipes import recipe
+from kr_text.report.study import settings
 from kr_text.results import read_results
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -33,3 +34,10 @@ def test_the_rate_and_epochs_of_every_loss_have_the_least_validation_error_of_cr
         tried = best[run.model, run.dataset]
         chosen = training(tried.get(run.max_train_rows, next(iter(tried.values()))))  # or as on fewer rows
         assert {field: training(run)[field] for field in CHOSEN} == {field: chosen[field] for field in CHOSEN}, run.name
+
+
+def test_runs_that_are_timed_alone_share_no_cell_with_others() -> None:
+    """A cell has the runs of a setting from all grids: those beside other runs would be in the times, too."""
+    grids = {path.stem: settings(read_grid(path).runs) for path in RESULTS.glob("*.yaml")}
+    timed = set(grids.pop("cost"))
+    assert not timed & {setting for others in grids.values() for setting in others}
