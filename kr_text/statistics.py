@@ -122,8 +122,9 @@ def average_bootstrap(
         for part, count in [(of_rows, group[0].shape[1]), *zip(of_seeds, map(len, group), strict=True)]:
             squares.append(part**2 / max(1, count - 1))
     difference, variance = float(np.mean([differences.mean() for differences in each])), sum(parts)
-    if variance == 0:  # no row and no seed differs from another
-        return BootstrapTest(difference, difference, difference, float(difference == 0))
+    if variance == 0:  # no row and no seed differs from another: the sign test over the rows
+        num_rows = sum(group[0].shape[1] for group in groups)
+        return BootstrapTest(difference, difference, difference, 1.0 if difference == 0 else 2.0 ** (1 - num_rows))
     error, student = variance**0.5, scipy.stats.t(variance**2 / sum(squares))
     half = float(student.ppf((1 + LEVEL) / 2)) * error
     p_value = float(2 * student.sf(abs(difference) / error))

@@ -106,6 +106,12 @@ def test_bootstrap_of_equal_errors_finds_nothing() -> None:
     assert (test.difference, test.low, test.high, test.p_value) == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize(("num_rows", "p_value"), [(1, 1.0), (2, 0.5), (11, 1 / 1024)])
+def test_rows_that_all_differ_alike_count_as_in_a_sign_test(num_rows: int, p_value: float) -> None:
+    test = paired_bootstrap(np.zeros((1, num_rows)), np.ones((1, num_rows)))
+    assert (test.difference, test.p_value) == (-1, p_value)
+
+
 def test_bootstrap_is_antisymmetric_and_repeatable() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.integers(2, size=(2, 3, 60))
