@@ -3,8 +3,9 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
@@ -80,6 +81,20 @@ class RunArguments:
             raise ValueError(f"max_length must be at least 1, got {self.max_length}")
 
 
+class _Parser(HfArgumentParser):
+    """Says what is wrong in one line, as all else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+@cache
+def default_training() -> dict[str, Any]:
+    """The Trainer's own arguments. To make them resets accelerate's state: that must come before those of a run."""
+    own: dict[str, Any] = TrainingArguments(output_dir="").to_dict()
+    return own
+
+
 def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, TrainingArguments]:
     """Reads the flags of `kr-text train`.
 
@@ -88,9 +103,9 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
         prog: the command's name in messages.
 
     Raises:
-        ValueError: a YAML file that cannot be read, or that has a key which is no flag.
+        ValueError: a wrong flag, or a YAML file that cannot be read or has a key which is no flag.
     """
-    parser = HfArgumentParser(
+    parser = _Parser(
         cast(Any, [RunArguments, TrainingArguments]),
         prog=prog,
         usage="%(prog)s [flags]",
@@ -106,6 +121,7 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
     output_dir = Path("runs") / "-".join(Path(part).name for part in (flags.model, flags.dataset, flags.loss))
     training = recipe(flags.model, flags.dataset).training
     parser.set_defaults(**{**TRAINING_DEFAULTS, "output_dir": str(output_dir), **training, **given})
+    default_training()
     run, args, _ = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
     return run, args
 

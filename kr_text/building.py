@@ -107,12 +107,20 @@ def make_optimizer(model: torch.nn.Module, args: TrainingArguments) -> torch.opt
     """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else.
 
     On a CPU the table's gradient is sparse. Elsewhere to sort its rows would wait for the queue.
+
+    Raises:
+        ValueError: arguments that this optimizer does not heed.
     """
     fasttexts = [part for part in model.modules() if isinstance(part, FastTextForSequenceClassification)]
     if not fasttexts or args.optim != OptimizerNames.ADAGRAD:
         return None
-    for fasttext in fasttexts:
-        fasttext.embedding.sparse = args.device.type == "cpu"
+    if args.weight_decay or args.optim_args:
+        raise ValueError(
+            f"weight_decay must be 0 and optim_args left out with FastText's adagrad, got {args.weight_decay} and "
+            f"{args.optim_args}; choose another optim, as adamw_torch"
+        )
+    for fasttext in fasttexts:  # torch has no norm of a sparse gradient
+        fasttext.embedding.sparse = args.device.type == "cpu" and not args.max_grad_norm
     return RowwiseAdagrad(model.parameters(), lr=args.learning_rate)
 
 

@@ -31,6 +31,9 @@ class BatchesTrainer(Trainer):
         with threads_for_loops():
             return super().train(*args, **kwargs)
 
+    def _load_callback_state(self) -> None:
+        """Nothing: ours read their records by themselves, and the Trainer would put other callbacks in their place."""
+
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         return grad_norm
 

@@ -89,12 +89,21 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     flags = parser.parse_args(argv)
 
+    from pathlib import Path
+
     from kr_text.data import load
     from kr_text.prediction import Classifier, evaluate
     from kr_text.reports import metrics_table
+    from kr_text.run_settings import saved_settings
 
     _hide_progress_of_loading()
-    data = load(flags.dataset, text_column=flags.text_column, label_column=flags.label_column)
+    trained = saved_settings(Path(flags.model)) or {}
+    data = load(
+        flags.dataset,
+        text_column=flags.text_column,
+        label_column=flags.label_column,
+        validation_size=trained.get("validation_size"),  # a missing split is cut as it was for training
+    )
     metrics = evaluate(Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16), data[flags.split])
     print(metrics_table(metrics))
 
@@ -159,10 +168,11 @@ def _run(argv: Sequence[str], started: float) -> None:
         "--data", nargs="*", default=["data"], metavar="FOLDER", help="hold the data sets; others are the Hub's: data"
     )
     parser.add_argument("--work", default="runs/experiments", help="for models on the way: %(default)s")
-    parser.add_argument("--workers", type=int, help="runs at a time; by default one a core, or one with an accelerator")
+    parser.add_argument(
+        "--workers", type=int, help="runs at a time; by default one a core, or one with an accelerator or --fresh"
+    )
     parser.add_argument("--engine", default="local", choices=["local", "ray"], help="processes here, or a Ray cluster")
     parser.add_argument("--fresh", action="store_true", help="a new process for each run, to measure its memory")
-    parser.add_argument("--all_rows", action="store_true", help="train on all rows, whatever the grid says")
     parser.add_argument("--only", metavar="FIELD=VALUE,...", help="runs with these values, as in model=fasttext,seed=1")
     parser.add_argument(
         "--training", metavar="FIELD=VALUE,...", help="training arguments that all runs get beside theirs"
@@ -175,11 +185,15 @@ def _run(argv: Sequence[str], started: float) -> None:
     from kr_text.grids import read_grid
     from kr_text.overrides import parse_overrides
 
-    workers = flags.workers or default_workers()
+    if flags.fresh and (flags.engine != "local" or (flags.workers or 1) > 1):
+        raise ValueError(
+            f"fresh must have one worker and the engine local, got workers {flags.workers} and engine {flags.engine}"
+        )
+    workers = flags.workers or (1 if flags.fresh else default_workers())
     setting = Setting(tuple(flags.data), flags.work, workers, flags.fresh, commit_of_code())
     only = parse_overrides(flags.only, "only")
     grids = {path: read_grid(path).with_training(flags.training) for path in map(Path, flags.grids)}
-    chosen = {path: (grid.all_rows() if flags.all_rows else grid).only(only) for path, grid in grids.items()}
+    chosen = {path: grid.only(only) for path, grid in grids.items()}
     if not any(chosen.values()):
         raise ValueError(f"only must leave a run of {', '.join(flags.grids)}, got {flags.only}")
     failures: list[str] = []

@@ -171,6 +171,11 @@ def sum_by_class(x: Tensor, labels: Tensor, dim: int = 1) -> Tensor:
     return sums.scatter_add_(0, labels.unsqueeze(1).expand_as(x), x)
 
 
+def divisor(num_items: Tensor | int) -> Tensor | int:
+    """What to divide a gradient by: 1 where no label counts. The loss is nan there, and nothing moves."""
+    return num_items + (num_items == 0)
+
+
 def with_gradient(
     value: Tensor,
     num_items: Tensor | int,
@@ -181,7 +186,7 @@ def with_gradient(
     labels: Tensor | None = None,
     alpha: float = 1.0,
 ) -> Tensor:
-    """The scalar `value` / `num_items`, with the gradients that are known of it, divided alike.
+    """The scalar `value` / `num_items`, with the gradients that are known of it, divided alike; 0 where that is 0 / 0.
 
     By `logits` (N, K) or (..., K) it is -`logit_pull` (N, K). By `residual_matrix` (K, K) it is -alpha * `matrix_pull`
     (K, K), or with `labels` (N,) the sums by label of that, (N, K).
@@ -207,7 +212,7 @@ class _KnownGradient(torch.autograd.Function):
         ctx.save_for_backward(logit_pull, matrix_pull, labels)
         ctx.logits = None if logits is None else (logits.shape, logits.dtype)
         ctx.matrix_dtype = None if residual_matrix is None else residual_matrix.dtype
-        ctx.num_items, ctx.alpha = num_items, alpha
+        ctx.num_items, ctx.alpha = divisor(num_items), alpha
         return value / num_items
 
     @staticmethod

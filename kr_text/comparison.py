@@ -6,7 +6,6 @@ import shlex
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -16,10 +15,10 @@ from safetensors.numpy import load_file
 
 from kr_text.arguments import parse_training
 from kr_text.reports import Report, format_number, markdown_table, write_json, write_text
+from kr_text.run_settings import run_settings, saved_settings
 from kr_text.statistics import holm, mean_and_deviation, paired_bootstrap
-from kr_text.training import PREDICTIONS_FILE, hyper_parameters, last_checkpoint, train
+from kr_text.training import PREDICTIONS_FILE, last_checkpoint, train
 
-SETTINGS_FILE = "settings.json"  # of each run, written before it starts
 OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ from run to run
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
 
@@ -123,21 +122,14 @@ def comparison_markdown(result: Comparison) -> str:
 
 def _check_folder(argv: list[str]) -> None:
     """Refuses wrong flags, and a folder with a run, finished or cut off, that other settings made."""
-    folder, settings = Path(argv[-1]), _settings(argv)
+    folder, settings = Path(argv[-1]), run_settings(*parse_training(argv, "kr-text compare"))
     if not (folder / "report.json").exists() and not any(folder.glob("checkpoint-*")):
         return
-    if not (folder / SETTINGS_FILE).exists():
+    there = saved_settings(folder)
+    if there is None:
         raise FileExistsError(f"{folder} holds a run that is not of this comparison; choose another output_dir")
-    there = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     if other := sorted(name for name in there.keys() | settings.keys() if there.get(name) != settings.get(name)):
         raise FileExistsError(f"{folder} holds a run with another {', '.join(other)}; choose another output_dir")
-
-
-def _settings(argv: list[str]) -> dict[str, Any]:
-    """All that the flags, and the YAML file and the recipe behind them, set."""
-    run, args = parse_training(argv, "kr-text compare")
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(run) | hyper_parameters(args)))
-    return settings
 
 
 def _finished(argv: list[str]) -> Report | None:
@@ -149,8 +141,6 @@ def _train(argv: list[str]) -> Report:
     folder = Path(argv[-1])
     how = "--resume" if last_checkpoint(folder) else "--overwrite"  # a checkpoint cut off in writing is no use
     run, args = parse_training([*argv, how], "kr-text compare")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(_settings(argv), folder / SETTINGS_FILE)
     report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=time.time())
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -160,7 +150,7 @@ def _train(argv: list[str]) -> Report:
 def _against_baseline(
     losses: Sequence[str], seeds: Sequence[int], baseline: str, reports: dict[tuple[str, int], Report], folder: Path
 ) -> list[Compared]:
-    errors = {loss: np.stack([_errors(folder / f"{loss}-seed{seed}") for seed in seeds]) for loss in losses}
+    errors = _errors({loss: [folder / f"{loss}-seed{seed}" for seed in seeds] for loss in losses})
     tests = {loss: paired_bootstrap(errors[loss], errors[baseline]) for loss in losses if loss != baseline}
     p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     compared: list[Compared] = []
@@ -184,8 +174,17 @@ def _finite(value: float | None) -> float:
     return math.nan if value is None or math.isinf(value) else value
 
 
-def _errors(folder: Path) -> npt.NDArray[np.bool_]:
-    """(rows,): whether the run got each test row wrong."""
-    saved: dict[str, npt.NDArray[Any]] = load_file(folder / PREDICTIONS_FILE)
-    wrong: npt.NDArray[np.bool_] = saved["probabilities"].argmax(axis=1) != saved["labels"]
-    return wrong
+def _errors(folders: dict[str, list[Path]]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Of each loss (seeds, rows): whether its runs got each test row wrong."""
+    errors: dict[str, npt.NDArray[np.bool_]] = {}
+    labels: npt.NDArray[np.int64] | None = None
+    for loss, of_seeds in folders.items():
+        wrong = []
+        for folder in of_seeds:
+            saved: dict[str, npt.NDArray[Any]] = load_file(folder / PREDICTIONS_FILE)
+            labels = saved["labels"] if labels is None else labels
+            if not np.array_equal(saved["labels"], labels):
+                raise ValueError(f"{folder} must have the test rows of the other runs, got others: remove it")
+            wrong.append(saved["probabilities"].argmax(axis=1) != labels)
+        errors[loss] = np.stack(wrong)
+    return errors

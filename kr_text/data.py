@@ -104,7 +104,7 @@ class _Source:
     text_columns: list[str]
     label_column: str
     where: dict[str, str]  # split -> its name in errors
-    first_row: int = 1
+    header: frozenset[str] = frozenset()  # the splits whose first row is one
     class_names: list[str] | None = None  # of class 1, 2, ...; None: the label column knows
     unescape: bool = False  # the two characters \n stand for a newline
 
@@ -161,7 +161,8 @@ def _from_files(files: dict[str, Path], text_column: str | None, label_column: s
     schema = pa.schema([train.field(column) for column in columns], metadata=train.metadata)
     where = {split: str(file) for split, file in files.items()}
     splits = read_files(files, schema, True, cache_dir)
-    return _Source(splits, columns[:-1], columns[-1], where, first_row=2 if is_csv(files["train"]) else 1)
+    header = frozenset(split for split, file in files.items() if is_csv(file))
+    return _Source(splits, columns[:-1], columns[-1], where, header)
 
 
 def _from_hub(name: str, text_column: str | None, label_column: str | None, cache_dir: Any) -> _Source:
@@ -202,6 +203,8 @@ def _columns(got: list[str], text_column: str | None, label_column: str | None, 
                 f"{where}: columns must include {column!r}, got {listed(got)}: name others with text_column and "
                 "label_column; if the file has no header, its folder needs a classes.txt, one class name a line"
             )
+        if got.count(column) > 1:
+            raise ValueError(f"{where}: columns must include {column!r} once, got {listed(got)}")
     return columns
 
 
@@ -247,7 +250,7 @@ def _prepare(source: _Source) -> DatasetDict:
                     "keys": keys,
                     "rule": rule,
                     "where": source.where[split],
-                    "first_row": source.first_row,
+                    "first_row": 2 if split in source.header else 1,
                     "unescape": source.unescape,
                 },
                 desc=f"Preparing {split}",

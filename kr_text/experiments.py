@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import pyarrow as pa
+from filelock import FileLock, Timeout
 from safetensors.numpy import load_file
 
 from kr_text.label_noise import TRUE_LABELS_FILE, WrongLabels, find_wrong_labels
@@ -121,10 +122,22 @@ def execute(run: Run, data: Sequence[str], work: str, commit: str | None) -> Out
         data: folders that may hold the data set; without one of that name there, it is a name for `kr_text.data.load`.
         work: where the model and its checkpoints are until the run is finished.
         commit: of the code.
+
+    Raises:
+        ValueError: another process is at this run.
     """
+    folder = Path(work) / run.key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{folder}.lock", timeout=0):
+            return _execute(run, data, folder, commit)
+    except Timeout:
+        raise ValueError(f"{folder} must be free, and another `kr-text run` trains there") from None
+
+
+def _execute(run: Run, data: Sequence[str], folder: Path, commit: str | None) -> Outcome:
     from kr_text.training import PREDICTIONS_FILE
 
-    folder = Path(work) / run.key
     dataset = next((str(found) for place in data if (found := Path(place) / run.dataset).exists()), run.dataset)
     teacher = None
     if run.teacher is not None:

@@ -54,7 +54,7 @@ class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # its base has 
         for key, table in enumerate(_tables(file, schema, self.config.has_header)):
             yield key, table.select(schema.names).cast(schema)
         if is_csv(file) and _num_quotes(file) % 2:  # Arrow lets the end of the file close a quote
-            _find_bad_row(file, schema, self.config.has_header)
+            _find_bad_row(file, schema, self.config.has_header, file)
 
 
 def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cache_dir: Any) -> DatasetDict:
@@ -75,7 +75,7 @@ def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cach
         failure = error.__cause__
     if failure:
         for file in files.values():
-            _find_bad_row(file, schema, has_header)
+            _find_bad_row(file, schema, has_header, files["train"])
         raise ValueError(f"{', '.join(map(str, files.values()))}: {failure}") from failure
     for split, file in files.items():
         if not builder.info.splits[split].num_examples:
@@ -153,8 +153,8 @@ def _records(file: Path) -> Iterator[Any]:
         raise ValueError(f"{file}: row {row + 1}: must be a whole gzip file, got: {error}") from None
 
 
-def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool) -> None:
-    """Raises the error that names the row, if one is found."""
+def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool, train: Path) -> None:
+    """Raises the error that names the row, if one is found; the types of `schema` are those of the first of `train`."""
     if file.suffix == ".parquet":
         return
     first = first_record(file)
@@ -166,7 +166,9 @@ def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool) -> None:
             for field in schema:
                 value = record.get(field.name)
                 if value is not None and pa.scalar(value).type != field.type:
-                    raise ValueError(f"{file}: row {row}: {field.name} must be {field.type} as in row 1, got {value!r}")
+                    first_row = "row 1" if file == train else f"row 1 of {train}"
+                    rule = f"{field.name} must be {field.type} as in {first_row}"
+                    raise ValueError(f"{file}: row {row}: {rule}, got {value!r}")
 
 
 def is_csv(file: Path) -> bool:

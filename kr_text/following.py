@@ -35,9 +35,10 @@ def share_of_peak(optimizer: torch.optim.Optimizer | None, peak: float) -> float
 
     Args:
         optimizer: the Trainer's, while it trains.
-        peak: where the optimizer has had no scheduler, which would have noted it.
+        peak: where neither a scheduler has noted it nor the optimizer.
     """
     assert optimizer is not None
     group = optimizer.param_groups[0]
-    peak = group.get("initial_lr", peak)
+    defaults = getattr(optimizer, "defaults", {})
+    peak = group.get("max_lr", group.get("initial_lr", defaults.get("lr", peak)))  # the first is of OneCycleLR
     return float(group["lr"] / peak) if peak and not group.get("relative_step") else 1.0

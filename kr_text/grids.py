@@ -32,11 +32,6 @@ class Grid:
     about: str
     runs: tuple[Run, ...]
 
-    def all_rows(self) -> "Grid":
-        """The same on all training rows."""
-        runs = dict.fromkeys(replace(run, max_train_rows=None) for run in self.runs)
-        return replace(self, runs=tuple(runs))
-
     def with_training(self, training: str | None) -> "Grid":
         """The same with further training arguments, as in "max_steps=2", which win over those there are."""
         both = (",".join(filter(None, (run.training, training))) or None for run in self.runs)
@@ -56,6 +51,9 @@ def read_grid(path: Path) -> Grid:
     content = read_yaml(path)
     if not isinstance(content, dict) or set(content) != {"title", "about", "runs"}:
         raise ValueError(f"{path}: must have title, about and runs, got {content!r:.60}")
+    for name in ("title", "about"):
+        if not isinstance(content[name], str):
+            raise ValueError(f"{path}: {name} must be a text, got {content[name]!r:.60}")
     if not isinstance(content["runs"], list) or not content["runs"]:
         raise ValueError(f"{path}: runs must be a list of blocks, got {content['runs']!r:.60}")
     runs: list[Run] = []

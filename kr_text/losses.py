@@ -5,12 +5,13 @@ docs/paper.md says how its slips are read. PyTorch is the only import.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kr_text.closed_form import Label, Terms, kr_terms, sum_by_class, with_gradient
+from kr_text.closed_form import Label, Terms, divisor, kr_terms, sum_by_class, with_gradient
 from kr_text.schedules import Exponential, Schedule
 
 DIVERGENCES = ("label_first", "as_printed")
@@ -81,10 +82,13 @@ class KRLoss(nn.Module):
         gamma: float = 0.99,
         divergence: str = "label_first",
         smoothing: str = "uniform",
-        class_weights: Tensor | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         ignore_index: int = -100,
     ) -> None:
         super().__init__()
+        if class_weights is not None:
+            class_weights = torch.as_tensor(class_weights)
+            class_weights = class_weights if class_weights.is_floating_point() else class_weights.float()
         if num_labels < 2:
             raise ValueError(f"num_labels must be at least 2, got {num_labels}")
         if not 0 <= label_smoothing < 1:
@@ -177,19 +181,24 @@ class KRLoss(nn.Module):
         """
         values, pulls, num_items = self._values_and_pulls(logits, labels, num_items)
         with torch.no_grad():
-            terms = torch.stack((values.hard, values.residual, values.update, values.js_divergence)) / num_items
+            per_item = divisor(num_items)
+            terms = torch.stack((values.hard, values.residual, values.update, values.js_divergence)) / per_item
             total, pull = values.hard, pulls.hard
             if self.alpha:
                 total = torch.add(total, values.residual + values.update, alpha=self.alpha)
                 pull = pull.add_(pulls.residual, alpha=self.alpha)
-            gradient = pulls.update.mul_(-self.alpha).div_(num_items)
+            gradient = pulls.update.mul_(-self.alpha).div_(per_item)
         return with_gradient(total, num_items, logits, pull), gradient.to(self.residual_matrix.dtype), terms
 
     def count(self, labels: Tensor) -> Tensor:
         """What the sum over `labels` is divided by: how many count, or with `class_weights` their weights; a scalar."""
         labels = labels.long()
         keep = (labels != self.ignore_index).float()
-        return keep.sum() if self.class_weights is None else (self.class_weights[labels * keep.long()] * keep).sum()
+        if self.class_weights is None:
+            return keep.sum()
+        if self._sees(labels):
+            self._check_range(labels)
+        return (self.class_weights[labels * keep.long()] * keep).sum()
 
     def residual_labels(self) -> Tensor:
         """(K, K): row k is q_res of class k, Eq. 5: softmax over the wrong classes, and 0 for class k itself."""
@@ -263,18 +272,27 @@ class KRLoss(nn.Module):
         if logits.dim() != 2:
             logits, labels = logits.reshape(-1, self.num_labels), labels.reshape(-1)
         labels = labels.long()
-        ignore = self.ignore_index
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and len(labels):
-            low, high = (bound.item() for bound in labels.aminmax())
-            if low >= 0 and high < self.num_labels and not low <= ignore <= high:
-                return logits, labels, None
-            wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= self.num_labels))]
-            if len(wrong):
-                rule = f"labels must be in 0..{self.num_labels - 1}, or {ignore} to be ignored"
-                raise ValueError(f"{rule}, got {wrong[0].item()}")
-        ignored = labels == ignore
+        if self._sees(labels) and not self._check_range(labels):
+            return logits, labels, None
+        ignored = labels == self.ignore_index
         keep = (~ignored).to(torch.promote_types(logits.dtype, torch.float32))[:, None]
         return logits.masked_fill(ignored[:, None], 0.0), labels.masked_fill(ignored, 0), keep
+
+    def _sees(self, labels: Tensor) -> bool:
+        """Whether the labels can be looked at without stalling a queue, and there are any."""
+        return labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() > 0
+
+    def _check_range(self, labels: Tensor) -> bool:
+        """Whether some of them may be ignored ones; refuses those out of range."""
+        ignore = self.ignore_index
+        low, high = (bound.item() for bound in labels.aminmax())
+        if low >= 0 and high < self.num_labels and not low <= ignore <= high:
+            return False
+        wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= self.num_labels))]
+        if len(wrong):
+            rule = f"labels must be in 0..{self.num_labels - 1}, or {ignore} to be ignored"
+            raise ValueError(f"{rule}, got {wrong[0].item()}")
+        return True
 
     def _weights(self, labels: Tensor, keep: Tensor | None) -> Tensor | None:
         """(N, 1): what each row counts; None where that is 1 for each."""

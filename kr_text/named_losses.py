@@ -1,5 +1,6 @@
 """Every training loss by its name, as flags and grids have it."""
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -29,10 +30,9 @@ def make_loss(name: str, model: nn.Module, num_labels: int, settings: dict[str, 
     """
     if name not in OTHERS:
         return named_loss(name, num_labels, **settings)
-    settings = dict(settings)
-    if "until" in settings:
+    settings, loss = dict(settings), OTHERS[name]
+    if "until" in settings and "alpha" in inspect.signature(loss).parameters:
         settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
-    loss = OTHERS[name]
     if loss.needs_features:
         settings["num_features"] = last_linear(model, num_labels).in_features
     try:

@@ -30,6 +30,7 @@ from kr_text.metrics import classification_metrics
 
 T = TypeVar("T")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+NO_LIMIT = 2**31 - 1  # tokens of a text, where neither the tokenizer nor the model has a limit
 CHUNK = 4096  # texts that are read, sorted by length and classified together
 
 
@@ -71,6 +72,10 @@ class Classifier:
             model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise ValueError(f"model must be a saved classifier's folder or id, got {folder!r}: {error}") from error
+        if self.tokenizer.pad_token_id is None:
+            raise ValueError(f"model must have a tokenizer with a padding token, and that of {folder} has none")
+        positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, positions)
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.model: PreTrainedModel = model.to(device or "cpu").eval()
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
@@ -95,7 +100,7 @@ class Classifier:
             (batch,) = batches.__getitems__(rows)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 logits = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-            probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
+            probabilities[rows] = logits.cpu().double().softmax(dim=1).numpy()
         return probabilities
 
 

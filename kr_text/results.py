@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from kr_text.experiments import Line, Outcome, Run
 from kr_text.predictions import Predictions, read_predictions, write_predictions
 from kr_text.reports import Report, finite
@@ -55,13 +57,21 @@ def read_results(folder: Path) -> dict[str, Result]:
 
 
 def add_result(folder: Path, outcome: Outcome) -> None:
-    """Adds a run: first its predictions, whole, then its line, which alone says that it is finished."""
+    """Adds a run: first its predictions, whole, then its line, which alone says that it is finished.
+
+    Several processes may add to a folder at a time. A run that is there already stays as it is.
+    """
     key = outcome.line["key"]
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     write_predictions(outcome.predictions, _predictions_file(folder, key))
     text = json.dumps(finite(outcome.line), ensure_ascii=False, allow_nan=False) + "\n"
-    with (folder / RUNS_FILE).open("r+b" if (folder / RUNS_FILE).exists() else "w+b") as file:
-        file.seek(_end_of_whole_lines(file.read()))
+    path = folder / RUNS_FILE
+    with FileLock(f"{path}.lock"), path.open("r+b" if path.exists() else "w+b") as file:
+        content = file.read()
+        end = _end_of_whole_lines(content)
+        if f'"key": "{key}"'.encode() in content[:end]:  # another process was at the same run
+            return
+        file.seek(end)
         file.truncate()
         file.write(text.encode("utf-8"))
         file.flush()

@@ -108,16 +108,20 @@ class SofteningTrainer(Trainer):
             self.loss_optimizer.step()
             self.loss_optimizer.zero_grad()
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.args.should_save:
-            tensors = {f"loss.{name}": value for name, value in self.criterion.state_dict().items()}
-            if self.loss_optimizer is not None:
-                for name, parameter in self.criterion.named_parameters():
-                    state = self.loss_optimizer.state[parameter]
-                    tensors |= {f"adam.{name}.{field}": value for field, value in state.items()}
-            tensors["epochs_ended"] = torch.tensor(self.epochs_ended)
-            save_file({name: value.contiguous() for name, value in tensors.items()}, _loss_file(output_dir))
-        super()._save_optimizer_and_scheduler(output_dir)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`; a checkpoint has the loss and its optimizer too."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and output_dir is not None and self.args.should_save:
+            self._save_loss(output_dir)
+
+    def _save_loss(self, checkpoint: str) -> None:
+        tensors = {f"loss.{name}": value for name, value in self.criterion.state_dict().items()}
+        if self.loss_optimizer is not None:
+            for name, parameter in self.criterion.named_parameters():
+                state = self.loss_optimizer.state[parameter]
+                tensors |= {f"adam.{name}.{field}": value for field, value in state.items()}
+        tensors["epochs_ended"] = torch.tensor(self.epochs_ended)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, _loss_file(checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -148,6 +152,8 @@ class SofteningTrainer(Trainer):
             raise ValueError("fp16 must be False, got True, which scales the gradients of the loss too; use bf16")
         if self.args.label_smoothing_factor:
             raise ValueError(f"label_smoothing_factor must be 0, got {self.args.label_smoothing_factor}")
+        if self.compute_loss_func is not None:
+            raise ValueError("compute_loss_func must be None: the loss is the argument loss")
         num_labels = getattr(getattr(self.model, "config", None), "num_labels", loss.num_labels)
         if num_labels != loss.num_labels:
             raise ValueError(f"loss must be for the model's {num_labels} labels, got one for {loss.num_labels}")
@@ -165,6 +171,13 @@ class _LossCallback(EpochCounter):
     def __init__(self, trainer: SofteningTrainer) -> None:
         super().__init__()
         self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        if not state.global_step:  # else a checkpoint has told
+            self.trainer.epochs_ended = 0
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -97,15 +97,18 @@ class KRTrainer(Trainer):
         self.steps_per_epoch = steps_per_epoch
         if loss != "ce":
             _check_head(self.model)
-        self.criterion = named_loss(loss, self._num_labels()) if isinstance(loss, str) else loss
-        if self.criterion is None:
+        if loss == "ce":
             return
+        self.criterion = named_loss(loss, self._num_labels()) if isinstance(loss, str) else loss
+        if not isinstance(self.criterion, KRLoss):
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, or a KRLoss; got a {type(loss).__name__}")
         self._check_loss(self.criterion)
         self.criterion.to(self.args.device)
         self.residual_learning_rate = residual_learning_rate
         self.residual_optimizer = self._make_residual_optimizer(self.criterion)
         # So the Trainer counts the labels of the accumulated batch, and leaves the loss as compute_loss gives it.
         self.model_accepts_loss_kwargs = True
+        self.label_names = self.label_names or ["labels"]  # which the model need not take
         self._logged_sums = torch.zeros(4, device=self.args.device)
         self._logged_alpha, self._logged_steps = 0.0, 0
         self.add_callback(_ResidualCallback(self))
@@ -150,8 +153,8 @@ class KRTrainer(Trainer):
             num_items = self._get_num_items_in_batch([{"labels": labels}], labels.device)
         loss, gradient, terms = criterion.training_step(logits, labels, num_items)
         self._logged_sums += terms
-        if criterion.alpha:
-            matrix = criterion.residual_matrix
+        matrix = criterion.residual_matrix
+        if criterion.alpha and matrix.requires_grad:
             matrix.grad = gradient if matrix.grad is None else matrix.grad.add_(gradient)
         processes = self.accelerator.num_processes
         return loss if processes == 1 else loss * processes  # over which the Trainer averages what num_items adds up
@@ -209,15 +212,18 @@ class KRTrainer(Trainer):
             self._logged_alpha, self._logged_steps = 0.0, 0
         super().log(logs, *args, **kwargs)
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.criterion is not None and self.args.should_save:
-            criterion = self.criterion
-            matrix = criterion.residual_matrix
-            state = self.residual_optimizer.state[matrix]
-            tensors = {"residual_matrix": matrix.detach(), **{f"adam.{name}": value for name, value in state.items()}}
-            save_file({name: value.contiguous() for name, value in tensors.items()}, _residual_file(output_dir))
-            cast(dict[str, Any], self.state.stateful_callbacks)[LOSS_ENTRY] = criterion.settings()
-        super()._save_optimizer_and_scheduler(output_dir)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`; a checkpoint has the residual matrix and its optimizer too."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and output_dir is not None and self.criterion is not None and self.args.should_save:
+            self._save_residual_matrix(self.criterion, output_dir)
+
+    def _save_residual_matrix(self, criterion: KRLoss, checkpoint: str) -> None:
+        matrix = criterion.residual_matrix
+        state = self.residual_optimizer.state[matrix]
+        tensors = {"residual_matrix": matrix.detach(), **{f"adam.{name}": value for name, value in state.items()}}
+        save_file({name: value.contiguous() for name, value in tensors.items()}, _residual_file(checkpoint))
+        cast(dict[str, Any], self.state.stateful_callbacks)[LOSS_ENTRY] = criterion.settings()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -235,11 +241,16 @@ class KRTrainer(Trainer):
         path = _residual_file(checkpoint)
         # Read anew: transformers 5.0 has not loaded self.state by now.
         state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
-        if not os.path.exists(path) and LOSS_ENTRY not in (state.stateful_callbacks or ()):
+        entries: dict[str, Any] = state.stateful_callbacks or {}
+        if not os.path.exists(path) and LOSS_ENTRY not in entries:
             warnings.warn(
                 f"{checkpoint} was written without KRLoss: its residual matrix starts from zero", stacklevel=2
             )
             return
+        there, settings = entries.get(LOSS_ENTRY) or {}, criterion.settings()
+        if other := [name for name in there if there[name] != settings.get(name)]:
+            was, now = (", ".join(f"{name}={of.get(name)}" for name in other) for of in (there, settings))
+            warnings.warn(f"{checkpoint} was written with {was}; training goes on with {now}", stacklevel=2)
         way_out = "resume from another checkpoint, or start anew"
         try:
             tensors = load_file(path, device=str(self.args.device))

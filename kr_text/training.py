@@ -39,10 +39,10 @@ from kr_text.named_losses import make_loss
 from kr_text.overrides import parse_overrides
 from kr_text.process import peak_memory_mb
 from kr_text.reports import Epoch, LabelMatrices, Number, Report, write_report
+from kr_text.run_settings import check_same_run, hyper_parameters, save_settings
 from kr_text.trainer import LOGGED_TERMS, RESIDUAL_FILE
 
 PREDICTIONS_FILE = "test_predictions.safetensors"
-PATHS = {"output_dir", "resume_from_checkpoint"}  # arguments of one machine, not of the method
 
 
 def train(run: RunArguments, args: TrainingArguments, *, command: str, started: float) -> Report:
@@ -62,7 +62,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     """
     folder = Path(cast(str, args.output_dir))
     with args.main_process_first(desc="data"):
-        checkpoint = _prepare_folder(folder, run, args)
+        checkpoint = _checkpoint_to_resume(folder, run, args)
         data = load(
             run.dataset,
             text_column=run.text_column,
@@ -98,6 +98,10 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     )
     if recorder is not None:
         recorder.trainer = trainer
+    if trainer.is_world_process_zero():
+        if checkpoint is None:
+            _empty(folder)
+        save_settings(run, args, folder)
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"] + clock.seconds_before
     matrices = recorder.matrices.copy() if recorder else None  # the predictions below add to it
     began = time.time()
@@ -119,7 +123,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     return report
 
 
-def _prepare_folder(folder: Path, run: RunArguments, args: TrainingArguments) -> str | None:
+def _checkpoint_to_resume(folder: Path, run: RunArguments, args: TrainingArguments) -> str | None:
     """The checkpoint to resume from, if any; refuses a folder that holds a run, unless told what to do with it."""
     if args.resume_from_checkpoint:
         return args.resume_from_checkpoint
@@ -127,17 +131,21 @@ def _prepare_folder(folder: Path, run: RunArguments, args: TrainingArguments) ->
         checkpoint = last_checkpoint(folder)
         if checkpoint is None:
             raise ValueError(f"{folder} must hold a checkpoint to resume from, and holds none; leave out --resume")
+        check_same_run(run, folder)
         return checkpoint
-    if any(folder.glob("checkpoint-*")) or (folder / "report.json").exists():
-        if not run.overwrite:
-            raise FileExistsError(
-                f"{folder} holds a run already; give --resume to go on, --overwrite to replace it, or --output_dir"
-            )
-        for path in folder.glob("checkpoint-*"):
-            shutil.rmtree(path)
-        for name in ("report.json", "report.md", RESIDUAL_FILE, PREDICTIONS_FILE):
-            (folder / name).unlink(missing_ok=True)
+    if not run.overwrite and (any(folder.glob("checkpoint-*")) or (folder / "report.json").exists()):
+        raise FileExistsError(
+            f"{folder} holds a run already; give --resume to go on, --overwrite to replace it, or --output_dir"
+        )
     return None
+
+
+def _empty(folder: Path) -> None:
+    """Removes the run that a folder holds, now that nothing is left to check of the one that takes its place."""
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    for name in ("report.json", "report.md", RESIDUAL_FILE, PREDICTIONS_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -164,13 +172,14 @@ class _Predictions(NamedTuple):
 
 
 def _predict(trainer: Trainer, rows: pa.Table, batches: Callable[[pa.Table], Batches]) -> _Predictions:
-    """Logits and labels of encoded rows, in their order.
+    """Logits and labels of all encoded rows, in their order.
 
     The Trainer's own order would be that of its sampler: under "group_by_length" a shuffle that depends on the seed.
     """
-    given = {name: getattr(trainer.args, name) for name in GROUP_BY_LENGTH}
+    changed = (*GROUP_BY_LENGTH, "dataloader_drop_last", "prediction_loss_only")
+    given = {name: getattr(trainer.args, name) for name in changed}
     for name in given:
-        setattr(trainer.args, name, getattr(TrainingArguments, name))  # the default: evaluation in order
+        setattr(trainer.args, name, getattr(TrainingArguments, name))  # the default
     order = np.argsort(-rows["length"].to_numpy(), kind="stable")  # like lengths together
     prediction = trainer.predict(cast(Any, batches(rows.take(order))))
     for name, value in given.items():
@@ -255,10 +264,3 @@ def _epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
                 }
             )
     return epochs
-
-
-def hyper_parameters(args: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that differ from the Trainer's defaults."""
-    defaults = TrainingArguments(output_dir="").to_dict()
-    given = args.to_dict()
-    return {name: value for name, value in given.items() if name not in PATHS and value != defaults[name]}

@@ -121,9 +121,11 @@ def _paired(
         raise ValueError(
             f"method and baseline must have a seed in common, got {list(of_method)} and {list(of_baseline)}"
         )
-    a, b = (np.stack([_correct(results[seed]) for seed in seeds]) for results in (of_method, of_baseline))
+    predictions = [results[seed].predictions() for results in (of_method, of_baseline) for seed in seeds]
+    if any(not np.array_equal(each.labels, predictions[0].labels) for each in predictions):
+        raise ValueError(
+            f"method and baseline must have the same test rows, got others for {method[0].run.name} and "
+            f"{baseline[0].run.name}: train one of them anew"
+        )
+    a, b = np.split(np.stack([each.correct for each in predictions]), 2)
     return a, b
-
-
-def _correct(result: Result) -> npt.NDArray[np.bool_]:
-    return result.predictions().correct

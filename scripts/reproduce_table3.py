@@ -8,11 +8,14 @@ Flags after `--` go to `kr-text run`, as `-- --only model=fasttext` or `-- --eng
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from kr_text.cli import main as kr_text
+from kr_text.reports import write_text
+from kr_text.yaml_files import read_yaml
 
 GRIDS = Path(__file__).resolve().parents[1] / "results"
 
@@ -30,9 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for grid in grids:
         if results != GRIDS:
             results.mkdir(parents=True, exist_ok=True)
-            shutil.copy(GRIDS / grid.name, grid)
-    run = ["run", *map(str, grids), "--data", *flags.data, *(["--all_rows"] if flags.full else []), *flags.flags]
+            _copy_grid(GRIDS / grid.name, grid, all_rows=flags.full)
+    run = ["run", *map(str, grids), "--data", *flags.data, *flags.flags]
     return kr_text(run) or kr_text(["report", str(results)])
+
+
+def _copy_grid(source: Path, target: Path, *, all_rows: bool) -> None:
+    grid = read_yaml(source)
+    if all_rows:
+        grid["about"] = f"All rows of the full data sets; rates and epochs are those of results/{source.name}."
+        for block in grid["runs"]:
+            block.pop("max_train_rows", None)
+    write_text(yaml.safe_dump(grid, sort_keys=False, allow_unicode=True, width=120), target)
 
 
 if __name__ == "__main__":

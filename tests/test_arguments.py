@@ -1,5 +1,4 @@
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +141,9 @@ def test_a_file_that_cannot_be_read_is_named(config: Path) -> None:
         (["--num_train_epochs", "many"], "num_train_epochs.*: invalid float value: 'many'"),
     ],
 )
-def test_a_wrong_flag_is_refused(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
+def test_a_wrong_flag_is_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse(*flags)
-    assert re.search(message, capsys.readouterr().err)
 
 
 def test_an_unknown_loss_in_the_file_is_refused(config: Path) -> None:

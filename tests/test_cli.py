@@ -137,7 +137,7 @@ def test_the_help_names_each_command(capsys: pytest.CaptureFixture[str], command
         ("evaluate", ["model", "--dataset", "--split", "--batch_size", "--bf16"]),
         ("predict", ["model", "file", "--text_column", "--batch_size", "--bf16"]),
         ("compare", ["--losses", "--seeds", "--output_dir", "kr-text train"]),
-        ("run", ["grids", "--data", "--work", "--workers", "--engine", "--fresh", "--all_rows", "--only"]),
+        ("run", ["grids", "--data", "--work", "--workers", "--engine", "--fresh", "--only"]),
     ],
 )
 def test_each_command_has_its_own_help(
@@ -205,6 +205,12 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ("run {missing}", "{missing}: must be a YAML file, got: No such file or directory"),
         ("run {config}", "{config}: must have title, about and runs, got {{'learning_rat': 1}}"),
         ("run {grid} --only seed=2", "only must leave a run of {grid}, got seed=2"),
+        ("run {grid} --fresh --workers 2", "fresh must have one worker and the engine local, got workers 2"),
+        (
+            "run {grid} --fresh --engine ray",
+            "fresh must have one worker and the engine local, got workers None and engine",
+        ),
+        ("train --learning_rat 1", "unrecognized arguments: --learning_rat 1"),
         ("run {grid} --only seed", "only must be NAME=VALUE,NAME=VALUE,..., got 'seed'"),
     ],
 )
@@ -246,6 +252,19 @@ def test_evaluate_agrees_with_the_report_of_the_run(
     for name, value in metrics.items():
         (printed,) = re.findall(rf"\| {name} +\| ([\d.]+) ", table)
         assert float(printed) == pytest.approx(value, abs=1e-4)
+
+
+def test_evaluate_cuts_a_missing_split_as_training_did(
+    in_process: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_flags: list[str], news: Path
+) -> None:
+    """Or it would measure on rows that the model was trained on."""
+    flags = [*small_flags, "--dataset", str(news / "train.csv"), "--output_dir", str(tmp_path / "run")]
+    assert in_process("train", *flags, "--validation_size", "40") == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["dataset"]["num_test_rows"] == 40
+    capsys.readouterr()
+    assert in_process("evaluate", str(tmp_path / "run"), "--dataset", str(news / "train.csv")) == 0
+    assert f"| error_rate | {report['test_metrics']['error_rate']:.4f}" in re.sub(" +", " ", capsys.readouterr().out)
 
 
 def test_predict_reads_columns_of_csv_files(

@@ -644,6 +644,26 @@ def test_a_wrong_json_line_is_named(tmp_path: Path, cache_dir: str, line: str, m
         load(tmp_path / "data.jsonl", cache_dir=cache_dir)
 
 
+def test_rows_count_by_the_form_of_their_own_file(tmp_path: Path, cache_dir: str) -> None:
+    """A header counts where there is one; and what a row must be is said with the file that says it."""
+    (tmp_path / "train.csv").write_text("text,label\n" + "a,x\nb,y\n" * 20)
+    test = tmp_path / "test.jsonl"
+    test.write_text('{"text": " ", "label": "x"}\n')
+    with pytest.raises(ValueError, match=r"test\.jsonl: row 1: text must not be empty"):
+        load(tmp_path, cache_dir=cache_dir)
+    test.write_text('{"text": "a", "label": "x"}\n{"text": "a", "label": 1}\n')
+    with pytest.raises(
+        ValueError, match=r"test\.jsonl: row 2: label must be string as in row 1 of .*train\.csv, got 1"
+    ):
+        load(tmp_path, cache_dir=cache_dir)
+
+
+def test_a_column_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("text,text,label\na,b,x\n")
+    with pytest.raises(ValueError, match=r"data\.csv: columns must include 'text' once, got text, text, label"):
+        load(tmp_path / "data.csv")
+
+
 def test_a_json_array_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps(header_rows(9), indent=1))
     with pytest.raises(ValueError, match=r"data\.json: row 1: must be one JSON object on one line"):

@@ -260,10 +260,12 @@ def text_of(path: Path) -> str:
 @pytest.mark.parametrize(("fresh", "num_processes"), [(True, 2), (False, 1)])
 def test_fresh_is_a_process_for_each_run(tmp_path: Path, fresh: bool, num_processes: int) -> None:
     """A worker has a log of its own. These runs fail at once."""
-    runs = [replace(run, training="wrong") for run in RUNS[:2]]
+    runs = [replace(RUNS[0], training="wrong"), replace(RUNS[1], loss="krls")]
     found = dict(local_processes(runs, Setting((), str(tmp_path / "work"), 1, fresh, None)))
     assert list(found) == runs
-    assert all("training must be NAME=VALUE" in str(error) for error in found.values())
+    assert ["training must be NAME=VALUE" in str(found[runs[0]]), "--loss: invalid choice" in str(found[runs[1]])] == [
+        True
+    ] * 2
     assert len(list((tmp_path / "work").glob("worker-*.log"))) == num_processes
 
 

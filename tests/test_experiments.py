@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from safetensors.numpy import load_file
 
 import kr_text.experiments
@@ -175,7 +176,7 @@ def test_a_run_is_the_training_of_its_flags(executed: tuple[Path, Outcome], run_
 
 def test_a_finished_run_leaves_nothing_in_the_work_folder(executed: tuple[Path, Outcome]) -> None:
     work, _ = executed
-    assert list(work.iterdir()) == []
+    assert [path.suffix for path in work.iterdir()] == [".lock"]
 
 
 def test_the_same_run_in_another_folder_gives_the_same_numbers(
@@ -263,4 +264,12 @@ def test_a_teacher_is_trained_first_with_cross_entropy_on_the_same_rows(news: Pa
     assert (teacher["seed"], teacher["dataset"]) == (student["seed"], student["dataset"])
     assert teacher["hyper_parameters"] == student["hyper_parameters"]
     assert teacher["hyper_parameters"]["learning_rate"] == 0.125
-    assert list(tmp_path.iterdir()) == []
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / f"{RUN.key}.lock"),
+        pytest.raises(ValueError, match="must be free, and another `kr-text run`"),
+    ):
+        execute(RUN, (), str(tmp_path), None)

@@ -45,12 +45,6 @@ def test_a_run_that_two_blocks_have_is_there_once(read: Read) -> None:
     assert [(run.loss, run.seed) for run in grid.runs] == [("ce", 1), ("kr", 1), ("ce", 2)]
 
 
-def test_on_all_rows_runs_that_differed_by_rows_alone_are_one(read: Read) -> None:
-    grid = read("- {dataset: a, model: m, max_train_rows: [10, 20], seed: 1-2}\n- {dataset: b, model: m, seed: 1}")
-    assert grid.all_rows().runs == (Run("a", "m"), Run("b", "m"), Run("a", "m", seed=2))
-    assert len(grid.runs) == 5
-
-
 def test_only_takes_the_runs_with_all_the_values(read: Read) -> None:
     grid = read("- {dataset: [a, b], model: m, seed: 1-2, loss_overrides: alpha=1}")
     assert grid.only({}) == list(grid.runs)
@@ -103,6 +97,8 @@ def test_a_wrong_block_is_refused_with_the_file_and_its_number(read: Read, block
         ("- 1", r"must have title, about and runs, got \[1\]"),
         ("title: x\nruns: []", "must have title, about and runs, got {'title'"),
         ("title: x\nabout: x\nruns: []\nmore: 1", "must have title, about and runs, got {'title'"),
+        ("title: x\nabout:\nruns: [1]", "about must be a text, got None"),
+        ("title: 3\nabout: x\nruns: [1]", "title must be a text, got 3"),
         ("title: x\nabout: x\nruns: []", r"runs must be a list of blocks, got \[\]"),
         ("title: x\nabout: x\nruns: {dataset: a, model: m}", "runs must be a list of blocks, got {'dataset'"),
     ],

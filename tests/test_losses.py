@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -437,6 +437,35 @@ def test_no_label_that_counts_gives_nan_as_torch_does(num_rows: int) -> None:
     assert KRLoss(K)(logits, labels).isnan()
     # Beside other batches that are accumulated it adds nothing.
     assert KRLoss(K)(logits, labels, num_items=5) == 0
+
+
+@both_divergences
+@pytest.mark.parametrize("method", ["forward", "parts", "training_step"])
+def test_where_no_label_counts_nothing_moves(divergence: str, method: str) -> None:
+    """The loss is nan, and torch's cross-entropy has a gradient of 0 there too."""
+    criterion = KRLoss(K, divergence=divergence)
+    logits = torch.zeros(3, K, requires_grad=True)
+    result = getattr(criterion, method)(logits, torch.full((3,), -100))
+    loss = result if isinstance(result, Tensor) else result.total if method == "parts" else result[0]
+    loss.backward()
+    assert loss.isnan()
+    assert torch.equal(cast(Tensor, logits.grad), torch.zeros(3, K))
+    of_matrix = result[1] if method == "training_step" else criterion.residual_matrix.grad
+    assert torch.equal(cast(Tensor, of_matrix), torch.zeros(K, K))
+
+
+def test_class_weights_may_be_numbers() -> None:
+    logits, labels, _ = random_batch()
+    weights = [2, *[1] * (K - 1)]
+    assert KRLoss(K, class_weights=weights)(logits, labels) == KRLoss(K, class_weights=torch.tensor(weights).float())(
+        logits, labels
+    )
+
+
+def test_a_label_out_of_range_is_named_when_labels_are_counted() -> None:
+    criterion = KRLoss(K, class_weights=torch.ones(K))
+    with pytest.raises(ValueError, match=rf"labels must be in 0\.\.{K - 1}, or -100 to be ignored, got {K}"):
+        criterion.count(torch.tensor([0, K]))
 
 
 @both_divergences

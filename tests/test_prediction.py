@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 import kr_text.prediction
 from kr_text.data import load
@@ -53,6 +62,40 @@ def test_probabilities_sum_to_1(classifier: Classifier, news: Path) -> None:
     probabilities = classifier.probabilities(list(load(news)["test"]["text"]))
     assert probabilities.dtype == np.float64
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+
+
+@pytest.fixture
+def without_limit(tmp_path: Path) -> Path:
+    """A saved BERT of 16 positions, and a tokenizer that names no longest text."""
+    backend = Tokenizer(WordLevel({"[UNK]": 0, "[PAD]": 1, "team": 2}, unk_token="[UNK]"))
+    backend.pre_tokenizer = Whitespace()
+    config = BertConfig(
+        vocab_size=3,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=16,
+    )
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    assert tokenizer.model_max_length > 10**20
+    tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_text_is_cut_to_the_positions_of_the_model_where_the_tokenizer_has_no_limit(without_limit: Path) -> None:
+    classifier = Classifier(str(without_limit))
+    long, cut = classifier.probabilities(["team " * 100, "team " * 16])
+    assert long.tolist() == pytest.approx(cut.tolist())
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(without_limit: Path) -> None:
+    path = without_limit / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in settings.items() if name != "pad_token"}))
+    with pytest.raises(ValueError, match=r"model must have a tokenizer with a padding token, and that of .* has none"):
+        Classifier(str(without_limit))
 
 
 def test_texts_of_any_length_keep_their_order(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,3 +41,9 @@ def test_runs_that_are_timed_alone_share_no_cell_with_others() -> None:
     grids = {path.stem: settings(read_grid(path).runs) for path in RESULTS.glob("*.yaml")}
     timed = set(grids.pop("cost"))
     assert not timed & {setting for others in grids.values() for setting in others}
+
+
+@pytest.mark.parametrize("folder", [RESULTS, RESULTS / "tuning"], ids=["results", "tuning"])
+def test_no_finished_run_would_be_repeated(folder: Path) -> None:
+    """Where a key is computed in another way than when its run was finished."""
+    assert [key for key, result in read_results(folder).items() if key != result.run.key] == []

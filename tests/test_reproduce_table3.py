@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import reproduce_table3
 
+from kr_text.grids import read_grid
+from kr_text.models import MODELS
+
 CLASSES = {"ag_news": 4, "yahoo_answers": 10, "yelp_review_full": 5}
 
 
@@ -34,3 +37,6 @@ def test_the_full_grid_takes_its_first_steps_on_slices(slices: Path, tmp_path: P
     assert all("max_train_rows" not in line["run"] for line in lines)
     assert all(line["report"]["dataset"]["num_train_rows"] == 90 for line in lines)
     assert "Table 3" in (results / "report.md").read_text()
+    planned = [run for name in ("table3", "chosen") for run in read_grid(results / f"{name}.yaml").runs]
+    assert all(run.max_train_rows is None for run in planned)  # so that the page finds what was run
+    assert {run.model for run in planned} == set(MODELS)

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,26 @@ def test_a_crash_in_writing_the_predictions_leaves_no_line(monkeypatch: pytest.M
     with pytest.raises(OSError, match="no space left"):
         add_result(tmp_path, outcome(RUNS[0]))
     assert read_results(tmp_path) == {}
+
+
+def test_a_run_that_is_there_already_stays_as_it_is(tmp_path: Path) -> None:
+    for seconds in (1.0, 2.0):
+        add_result(tmp_path, outcome(RUNS[0], seconds=seconds))
+    assert (tmp_path / RUNS_FILE).read_text().count("\n") == 1
+    assert read_results(tmp_path)[RUNS[0].key].report["wall_time_seconds"]["total"] == 1.0
+
+
+def add_many(folder: Path, first: int) -> None:
+    for seed in range(first, first + 20):
+        add_result(folder, outcome(Run("ag_news", "fasttext", seed=seed)))
+
+
+def test_processes_that_add_at_a_time_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=add_many, args=(tmp_path, first)) for first in (100, 200, 300)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(read_results(tmp_path)) == 60

@@ -135,9 +135,11 @@ def test_deleted_checkpoints_take_their_matrix_along(tmp_path: Path) -> None:
     ]
 
 
-def test_best_model_comes_with_its_matrix(tmp_path: Path) -> None:
+@pytest.mark.parametrize("save_only_model", [False, True])
+def test_best_model_comes_with_its_matrix(tmp_path: Path, save_only_model: bool) -> None:
     trainer = trained(
         tmp_path,
+        save_only_model=save_only_model,
         num_train_epochs=3,
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -150,3 +152,11 @@ def test_best_model_comes_with_its_matrix(tmp_path: Path) -> None:
     assert best is not None
     assert json.loads((Path(best) / "trainer_state.json").read_text())["epoch"] == 1
     torch.testing.assert_close(matrix(trainer), load_file(Path(best) / RESIDUAL_FILE)["residual_matrix"])
+
+
+def test_going_on_with_other_settings_of_the_loss_says_so(tmp_path: Path) -> None:
+    trained(tmp_path, save_strategy="steps", save_steps=4)
+    with pytest.warns(
+        UserWarning, match="was written with label_smoothing=0.1; training goes on with label_smoothing=0.0"
+    ):
+        trained(tmp_path, loss="kr", resume=True, save_strategy="steps", save_steps=4, num_train_epochs=3)

@@ -44,10 +44,13 @@ def make_loss(name: str, model: nn.Module, **settings: Any) -> SofteningLoss:
     return SOFTENING_LOSSES[name](NUM_LABELS, **settings)
 
 
+OWN = ("loss_learning_rate", "eval_dataset", "callbacks", "compute_loss_func")
+
+
 def make_trainer(folder: Path, loss: str | SofteningLoss, model: nn.Module | None = None, **kwargs: Any) -> Any:
     model = model or bert()
     loss = make_loss(loss, model) if isinstance(loss, str) else loss
-    own = {name: kwargs.pop(name) for name in ("loss_learning_rate", "eval_dataset", "callbacks") if name in kwargs}
+    own = {name: kwargs.pop(name) for name in OWN if name in kwargs}
     data = kwargs.pop("data", None)
     return SofteningTrainer(
         model=model,
@@ -149,6 +152,14 @@ def test_epochs_are_told_to_the_loss(tmp_path: Path) -> None:
     assert told == ["begin 0", "end", "begin 1", "end", "begin 2"]
 
 
+def test_a_second_training_has_epochs_too(tmp_path: Path) -> None:
+    trainer, ended = make_trainer(tmp_path, "ols"), []
+    trainer.criterion.end_epoch = lambda: ended.append(trainer.state.global_step)
+    trainer.train()
+    trainer.train()
+    assert ended == [4, 4]  # that of the second epoch of each ends with the training
+
+
 def test_soft_labels_are_those_of_the_epoch_before(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"num_train_epochs": 2, "lr_scheduler_type": "constant"}  # 4 steps make an epoch
     seen = trained(tmp_path, "ols", max_steps=4, **settings).criterion
@@ -209,12 +220,13 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, loss: str, stopped_at: int
         torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("loss", ["ols", "ls++"])
-def test_best_model_comes_with_its_loss(tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(("loss", "save_only_model"), [("ols", False), ("ls++", False), ("ols", True)])
+def test_best_model_comes_with_its_loss(tmp_path: Path, loss: str, save_only_model: bool) -> None:
     trainer = trained(
         tmp_path,
         loss,
         num_train_epochs=3,
+        save_only_model=save_only_model,
         eval_strategy="epoch",
         save_strategy="epoch",
         load_best_model_at_end=True,
@@ -250,6 +262,7 @@ def test_checkpoint_without_the_loss_is_refused(tmp_path: Path) -> None:
     [
         ({"loss": ConfidencePenalty(3)}, "loss must be for the model's 4 labels, got one for 3"),
         ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor must be 0, got 0\.1"),
+        ({"compute_loss_func": lambda *_, **__: 0}, "compute_loss_func must be None"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

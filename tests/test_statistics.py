@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kr_text import statistics
-from kr_text.statistics import holm, mcnemar, mean_and_deviation, paired_bootstrap, resampled_differences, t_interval
+from kr_text.statistics import (
+    average_bootstrap,
+    holm,
+    mcnemar,
+    mean_and_deviation,
+    paired_bootstrap,
+    resampled_differences,
+    t_interval,
+)
 
 PROBABILITY = st.floats(0, 1)
 
@@ -83,12 +91,21 @@ def test_bootstrap_spread_over_rows_and_seeds_is_the_crossed_one() -> None:
     assert test.high - test.low == pytest.approx(2 * t * math.sqrt(variance), rel=0.02)
 
 
-@pytest.mark.parametrize("num_seeds", [2, 3])
-def test_few_seeds_have_all_of_their_variance(num_seeds: int) -> None:
-    """Rows alike, so that only seeds vary: s^2 / n, where n draws of n would have (n - 1) / n of that."""
-    values = np.arange(num_seeds, dtype=np.float64)
-    resampled = resampled_differences([np.repeat(values[:, None], 5, axis=1)])
-    assert resampled.var() == pytest.approx(values.var(ddof=1) / num_seeds, rel=0.05)
+@pytest.mark.parametrize("num_seeds", [2, 3, 10])
+def test_where_only_seeds_vary_it_is_students_t_test(num_seeds: int) -> None:
+    of_seeds = np.random.default_rng(2).normal(size=num_seeds)
+    test = paired_bootstrap(np.repeat(of_seeds[:, None], 5, axis=1), np.zeros((num_seeds, 5)))
+    theirs = scipy.stats.ttest_1samp(of_seeds, 0)
+    assert test.p_value == pytest.approx(theirs.pvalue)
+    assert (test.low, test.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+
+
+def test_what_differs_by_row_and_seed_together_counts_twice() -> None:
+    """100 seeds of 100 rows, all independent: the variance of the mean is 1 / 10,000. Crossed draws have 3 times it."""
+    differences = np.random.default_rng(5).normal(size=(100, 100))
+    test = paired_bootstrap(differences, np.zeros_like(differences))
+    t = scipy.stats.t.ppf(0.975, 198)
+    assert test.high - test.low == pytest.approx(2 * t * math.sqrt(2 / 10_000), rel=0.15)
 
 
 def test_bootstrap_of_a_clear_gain_is_significant_and_negative() -> None:
@@ -107,9 +124,11 @@ def test_bootstrap_of_equal_errors_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize(("num_rows", "p_value"), [(1, 1.0), (2, 0.5), (11, 1 / 1024)])
-def test_rows_that_all_differ_alike_count_as_in_a_sign_test(num_rows: int, p_value: float) -> None:
-    test = paired_bootstrap(np.zeros((1, num_rows)), np.ones((1, num_rows)))
-    assert (test.difference, test.p_value) == (-1, p_value)
+@pytest.mark.parametrize("difference", [1.0, 0.1])  # 0.1 is no binary fraction, and its mean is off by a rounding
+def test_rows_that_all_differ_alike_count_as_in_a_sign_test(num_rows: int, p_value: float, difference: float) -> None:
+    test = paired_bootstrap(np.zeros((2, num_rows)), np.full((2, num_rows), difference))
+    assert test.difference == pytest.approx(-difference)
+    assert test.p_value == p_value
 
 
 def test_bootstrap_is_antisymmetric_and_repeatable() -> None:
@@ -143,15 +162,14 @@ def test_bootstrap_p_value_is_uniform_enough_when_nothing_differs() -> None:
     assert 0.4 <= np.mean(p_values) <= 0.6
 
 
-def test_three_seeds_that_differ_by_chance_are_seldom_taken_for_a_difference() -> None:
-    """Rows alike, so that only seeds vary: Student's t-test. Percentiles find one whenever the three agree: 1 in 4."""
-    rng = np.random.default_rng(7)
-    p_values = []
-    for of_seeds in rng.normal(size=(400, 3)):
-        errors = np.repeat(of_seeds[:, None], 4, axis=1)
-        p_values.append(paired_bootstrap(errors, np.zeros_like(errors), num_resamples=2000).p_value)
-        assert p_values[-1] == pytest.approx(scipy.stats.ttest_1samp(of_seeds, 0).pvalue, rel=0.3)
-    assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.08
+@pytest.mark.parametrize("of_seeds", [0.0, 0.05, 1.0])
+def test_three_seeds_that_differ_by_chance_are_seldom_taken_for_a_difference(of_seeds: float) -> None:
+    """Percentiles find one whenever the three agree: 1 in 4. With rows that differ under each seed it finds too few."""
+    rng, p_values = np.random.default_rng(7), []
+    for _ in range(400):
+        differences = of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, 50))
+        p_values.append(paired_bootstrap(differences, np.zeros_like(differences), num_resamples=200).p_value)
+    assert np.mean(np.array(p_values) < 0.05) <= 0.08
 
 
 @pytest.mark.parametrize(
@@ -171,13 +189,18 @@ def test_bootstrap_refuses_other_input(a: np.ndarray, b: np.ndarray, message: st
 def test_comparisons_on_the_same_rows_are_resampled_together_and_their_seeds_apart() -> None:
     """Row parts alike, so their mean has the variance of one; seed parts apart, so theirs has half of it."""
     rng = np.random.default_rng(6)
-    row_part, seed_part = rng.normal(size=100), rng.normal(size=12) / 2
-    each = row_part + seed_part[:, None]
-    resampled = resampled_differences([each, each])
+    row_part, seed_part = rng.normal(size=100), rng.normal(size=(2, 12)) / 2
+    first, second = (row_part + part[:, None] for part in seed_part)
+    resampled = resampled_differences([first, second])
     assert resampled.shape == (10_000, 2)
-    of_rows, of_seeds = row_part.var() / 100, seed_part.var(ddof=1) / 12
-    assert resampled.var(axis=0) == pytest.approx([of_rows + of_seeds] * 2, rel=0.06)
-    assert resampled.mean(axis=1).var() == pytest.approx(of_rows + of_seeds / 2, rel=0.06)
+    assert resampled.var(axis=0) == pytest.approx([row_part.var() / 100] * 2, rel=0.06)
+    together, apart = average_bootstrap([[first, second]]), average_bootstrap([[first], [second]])
+    of_rows, of_seeds = row_part.var() / 100, seed_part.var(axis=1, ddof=1) / 12
+    for test, row_parts in ((together, [of_rows]), (apart, [of_rows / 4] * 2)):
+        parts = [(part, 99) for part in row_parts] + [(part / 4, 11) for part in of_seeds]
+        variance = sum(part for part, _ in parts)
+        t = scipy.stats.t.ppf(0.975, variance**2 / sum(part**2 / freedom for part, freedom in parts))
+        assert test.high - test.low == pytest.approx(2 * t * math.sqrt(variance), rel=0.03)
 
 
 def test_mean_and_deviation_by_hand() -> None:

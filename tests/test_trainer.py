@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import Value
+from datasets import Dataset, Value
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
@@ -23,6 +23,7 @@ from kr_text.trainer import named_loss
 from trainer_cases import (
     LOGGED,
     NUM_LABELS,
+    SEQ_LEN,
     VOCAB_SIZE,
     arguments,
     bert,
@@ -246,26 +247,53 @@ def test_evaluation_is_plain_cross_entropy(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(prediction.predictions), logits, rtol=0, atol=1e-6)
 
 
-def test_any_module_whose_output_has_logits_can_be_trained(tmp_path: Path) -> None:
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.EmbeddingBag(VOCAB_SIZE, NUM_LABELS)
+class Plain(nn.Module):
+    """A network that knows neither labels nor a config."""
 
-        def forward(self, input_ids: Tensor) -> SequenceClassifierOutput:
-            return SequenceClassifierOutput(logits=self.embedding(input_ids))
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(VOCAB_SIZE, NUM_LABELS)
 
+    def forward(self, input_ids: Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=self.embedding(input_ids))
+
+
+@pytest.mark.parametrize("remove_unused_columns", [False, True])
+def test_any_module_whose_output_has_logits_can_be_trained(tmp_path: Path, remove_unused_columns: bool) -> None:
     set_seed(0)
     trainer = KRTrainer(
         model=Plain(),
-        args=arguments(tmp_path, remove_unused_columns=False),
+        args=arguments(tmp_path, remove_unused_columns=remove_unused_columns),
         train_dataset=rows(),
+        eval_dataset=rows(),
         data_collator=collate,
         loss=KRLoss(NUM_LABELS),
     )
     trainer.train()
     assert training_logs(trainer)[-1]["loss"] < training_logs(trainer)[0]["loss"]
     assert matrix(trainer).abs().max() > 0
+    assert 0 < trainer.evaluate()["eval_loss"] < 2
+
+
+def test_ce_asks_nothing_of_the_model(tmp_path: Path) -> None:
+    KRTrainer(model=Plain(), args=arguments(tmp_path), loss="ce")
+
+
+def test_a_batch_without_a_label_that_counts_moves_nothing(tmp_path: Path) -> None:
+    """As in token classification with rows one by one, of which some are padding alone."""
+    data = token_rows(4)
+    data = Dataset.from_dict({"input_ids": data["input_ids"], "labels": [[-100] * SEQ_LEN, *data["labels"][1:]]})
+    trainer = trained(tmp_path, token_bert(), data, per_device_train_batch_size=1)
+    assert all(value.isfinite().all() for value in weights(trainer).values())
+    assert matrix(trainer).isfinite().all()
+    assert matrix(trainer).any()
+    assert all(math.isfinite(value) for entry in training_logs(trainer) for value in entry.values())
+
+
+def test_a_residual_matrix_that_asks_for_no_gradient_stays(tmp_path: Path) -> None:
+    criterion = KRLoss(NUM_LABELS)
+    criterion.residual_matrix.requires_grad_(False)
+    assert not matrix(trained(tmp_path, loss=criterion)).any()
 
 
 def test_two_classes_warn_and_train(tmp_path: Path) -> None:
@@ -282,6 +310,7 @@ def test_two_classes_warn_and_train(tmp_path: Path) -> None:
         ({"loss": "kl"}, "loss must be one of ce, ls, kr, kr-ls, or a KRLoss; got 'kl'"),
         ({"loss": KRLoss(3)}, "loss must be for the model's 4 labels, got one for 3"),
         ({"compute_loss_func": lambda *_, **__: 0}, "compute_loss_func must be None"),
+        ({"loss": nn.CrossEntropyLoss()}, "loss must be one of ce, .* or a KRLoss; got a CrossEntropyLoss"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

@@ -69,6 +69,33 @@ def test_optimizer_of_the_users_own(tmp_path: Path) -> None:
     assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 / 2)
 
 
+def test_one_cycle_has_its_peak_in_the_middle(tmp_path: Path) -> None:
+    model, seen = bert(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=9)
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            seen.append(trainer.residual_optimizer.param_groups[0]["lr"])
+
+    trainer = make_trainer(
+        tmp_path, model, max_steps=8, optimizers=(optimizer, schedule), residual_learning_rate=0.1, callbacks=[Watch()]
+    )
+    trainer.train()
+    assert seen[0] == pytest.approx(0.1 / 25)  # OneCycleLR's div_factor
+    assert 0.05 < max(seen) <= 0.1
+
+
+def test_reduce_on_plateau_notes_no_peak(tmp_path: Path) -> None:
+    model = bert()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    settings: dict[str, Any] = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"}
+    settings |= {"metric_for_best_model": "eval_loss", "eval_dataset": rows()}
+    trainer = trained(tmp_path, model, optimizers=(optimizer, schedule), **settings)
+    assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)
+
+
 def test_optimizer_without_a_learning_rate(tmp_path: Path) -> None:
     """Adafactor, which sets its own steps; and one that does not move the model at all."""
     model = bert()

@@ -74,6 +74,7 @@ def test_a_run_leaves_the_model_the_tokenizer_the_residual_matrix_and_the_report
         "test_predictions.safetensors",
         "report.json",
         "report.md",
+        "settings.json",
     }
     assert [path.name.partition("-")[0] for path in run_folder.iterdir() if path.is_dir()] == ["checkpoint"]
 
@@ -295,7 +296,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     stop: Callable[[Callable[[], object]], None],
 ) -> None:
     stop(lambda: train_small(tmp_path, *transformer_flags))
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-14"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-14", "settings.json"}
     (tmp_path / "checkpoint-28").mkdir()  # cut off while it was written: it has no state yet
     path = tmp_path / "checkpoint-14" / "trainer_state.json"
     state = json.loads(path.read_text())
@@ -338,6 +339,7 @@ def test_overwriting_replaces_all_of_a_run(tmp_path: Path, run_folder: Path, tra
         "test_predictions.safetensors",
         "report.json",
         "report.md",
+        "settings.json",
         "checkpoint-14",
         "notes.txt",
     }  # and no residual matrix: cross-entropy learns none
@@ -345,6 +347,53 @@ def test_overwriting_replaces_all_of_a_run(tmp_path: Path, run_folder: Path, tra
     assert report["loss"] == {"name": "ce", "settings": {}}
     assert report["residual_labels"] is None
     assert len(report["epochs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--loss_overrides", "alfa=1"], "unexpected keyword argument 'alfa'"),
+        (["--dataset", "./nowhere"], "must be a file or a folder that exists"),
+        (["--loss", "cp", "--loss_overrides", "until=2"], "of loss 'cp' .* unexpected keyword argument 'until'"),
+        (["--weight_decay", "0.1"], r"weight_decay must be 0 .* with FastText's adagrad, got 0\.1"),
+    ],
+)
+def test_a_run_stays_where_the_one_that_is_to_replace_it_cannot_start(
+    tmp_path: Path, run_folder: Path, train_small: Train, flags: list[str], message: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    with pytest.raises((ValueError, OSError), match=message):
+        train_small(folder, "--overwrite", *flags)
+    assert_same_run(folder, run_folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in run_folder.iterdir()}
+
+
+def test_another_run_is_not_gone_on_with(tmp_path: Path, run_folder: Path, train_small: Train) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    with pytest.raises(ValueError, match="must hold the same run to go on, got loss=ce where it has loss=kr-ls"):
+        train_small(folder, "--resume", "--loss", "ce")
+    longer = train_small(folder, "--resume", "--num_train_epochs", "4")
+    assert [epoch["epoch"] for epoch in longer["epochs"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--dataloader_drop_last", "true", "--per_device_eval_batch_size", "7"], ["--max_grad_norm", "1"]]
+)
+def test_flags_of_the_trainer_that_touch_our_own_ways(tmp_path: Path, train_small: Train, flags: list[str]) -> None:
+    report = train_small(tmp_path, *flags)
+    assert len(predictions(tmp_path)[1]) == report["dataset"]["num_test_rows"] == 60
+
+
+def test_callbacks_keep_their_records_where_the_trainer_would_restore_them(
+    tmp_path: Path, run_folder: Path, train_small: Train
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    flags = ["--resume", "--restore_callback_states_from_checkpoint", "true", "--num_train_epochs", "4"]
+    before = report_of(run_folder)["wall_time_seconds"]["training"]
+    assert train_small(folder, *flags)["wall_time_seconds"]["training"] > before
 
 
 # The models

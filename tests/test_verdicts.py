@@ -1,13 +1,15 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from kr_text.experiments import Run
-from kr_text.results import Result
+from kr_text.experiments import Outcome, Run
+from kr_text.predictions import compact
+from kr_text.results import Result, add_result, read_results
 from kr_text.statistics import holm, mcnemar, paired_bootstrap
 from kr_text.verdicts import Verdict, against, average, corrected, spread
-from result_cases import result
+from result_cases import outcome, result
 
 RIGHT, WRONG = True, False
 
@@ -93,7 +95,20 @@ def test_without_a_seed_in_common_there_is_no_verdict(tmp_path: Path) -> None:
 
 def test_other_test_rows_are_refused(tmp_path: Path) -> None:
     method, baseline = results(tmp_path, "kr", {1: [RIGHT] * 3}), results(tmp_path, "ce", {1: [RIGHT] * 4})
-    with pytest.raises(ValueError, match=r"must have one shape \(seeds, rows\), none 0, got \(1, 3\) and \(1, 4\)"):
+    with pytest.raises(
+        ValueError, match="must have the same test rows, got others for a fasttext kr seed 1 and a fast"
+    ):
+        against(method, baseline)
+
+
+def test_test_rows_in_another_order_are_refused(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    probabilities = np.eye(2)[[0, 1, 1]]
+    for folder, loss, labels in zip(folders, ("kr", "ce"), ([0, 1, 1], [1, 0, 1]), strict=True):
+        line = outcome(Run("a", "fasttext", loss)).line
+        add_result(folder, Outcome(line, compact(probabilities, labels)))
+    method, baseline = (list(read_results(folder).values()) for folder in folders)
+    with pytest.raises(ValueError, match="must have the same test rows"):
         against(method, baseline)
 
 

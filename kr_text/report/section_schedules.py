@@ -19,9 +19,9 @@ GAMMA = 0.99  # of KRLoss, where a run names none
 
 def schedule_blocks(study: Study, grid: Grid) -> list[Block]:
     """Alpha by epoch, the error by gamma and by alpha, and each setting against cross-entropy."""
-    cells = study.cells(grid)
+    cells = [cell for cell in study.cells(grid) if cell.setting.loss != "ce"]
     if not cells:
-        return []
+        return error_blocks(study, grid)
     by_place = enumerate(places(cells).items(), 1)
     figures = [_error_figure(study, where, those, number) for number, (where, those) in by_place]
     return [_alpha_figure(cells), *figures, *error_blocks(study, grid)]

@@ -88,10 +88,9 @@ class Study:
         return [self._cells[setting] for setting in settings(grid.runs) if setting in self._cells]
 
     def baseline(self, setting: Run) -> Cell:
-        """Cross-entropy at the same setting; KR with gamma=0, which is the same, where it was not run by that name."""
+        """Cross-entropy at the same setting, with label matrices where it was run with them alone."""
         ce = place(setting)
-        same = [ce, replace(ce, loss="kr", loss_overrides="gamma=0"), replace(ce, label_matrices=True)]
-        return next((cell for cell in map(self.cell, same) if cell.results), self.cell(ce))
+        return self.cell(ce) if self.cell(ce).results else self.cell(replace(ce, label_matrices=True))
 
     def verdict(self, method: Cell, baseline: Cell) -> Verdict | None:
         """The verdict over the seeds that both have, not yet corrected.
