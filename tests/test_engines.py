@@ -199,7 +199,7 @@ def test_a_grid_runs_to_its_end_beside_a_run_that_fails_and_nothing_is_repeated(
 
 
 def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    for _ in range(1200):
+    for _ in range(6000):  # of 50 ms: a busy machine takes a minute to start three processes
         if found := what():
             return found
         assert process.poll() is None, process.communicate()
