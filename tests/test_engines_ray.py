@@ -49,7 +49,7 @@ def workers_at_work() -> list[psutil.Process]:
 
 def kill_the_worker_that_trains(folder: Path, killed: list[int]) -> None:
     """Once this run has a checkpoint and is the only one left. Its successor finds a number in the checkpoint."""
-    for _ in range(1200):
+    for _ in range(6000):  # of 50 ms
         if any(folder.glob("checkpoint-*/trainer_state.json")) and len(workers_at_work()) == 1:
             break
         time.sleep(0.05)
@@ -84,7 +84,7 @@ def test_all_runs_arrive_once_though_a_worker_is_killed_as_it_trains(tmp_path: P
     assert [epoch["validation_loss"] for epoch in epochs].count(123.0) == 1  # it went on where it was
     assert [len(result.predictions().correct) for result in results.values()] == [60] * 3
     assert {result.report["environment"]["num_threads"] for result in results.values()} == {1}
-    assert list((tmp_path / "work").iterdir()) == []
+    assert [path for path in (tmp_path / "work").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_a_run_that_fails_is_reported_as_by_the_local_engine(tmp_path: Path, news: Path, cluster: None) -> None:
