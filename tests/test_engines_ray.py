@@ -42,18 +42,19 @@ def setting(folder: Path, news: Path) -> Setting:
     return Setting((str(news.parent),), str(folder / "work"), workers, fresh=False, commit=None)
 
 
-def workers_at_work() -> list[psutil.Process]:
-    """Those of Ray that run `execute`: it names each process by what it does."""
-    return [each for each in psutil.Process().children(recursive=True) if "ray::execute" in " ".join(each.cmdline())]
+def workers_at(folder: Path) -> list[psutil.Process]:
+    """The one that holds the lock of this run, among those of Ray that run `execute`: it names each by what it does."""
+    workers = (each for each in psutil.Process().children(recursive=True) if "ray::execute" in " ".join(each.cmdline()))
+    return [each for each in workers if f"{folder}.lock" in {file.path for file in each.open_files()}]
 
 
 def kill_the_worker_that_trains(folder: Path, killed: list[int]) -> None:
-    """Once this run has a checkpoint and is the only one left. Its successor finds a number in the checkpoint."""
-    for _ in range(6000):  # of 50 ms
-        if any(folder.glob("checkpoint-*/trainer_state.json")) and len(workers_at_work()) == 1:
+    """Once this run has a checkpoint. Its successor finds a number in that."""
+    for _ in range(6000):  # of 50 ms, and of what it takes to look
+        if any(folder.glob("checkpoint-*/trainer_state.json")) and workers_at(folder):
             break
         time.sleep(0.05)
-    (worker,) = workers_at_work()
+    (worker,) = workers_at(folder)
     worker.suspend()
     path = Path(last_checkpoint(folder) or "none") / "trainer_state.json"
     saved = json.loads(path.read_text())
