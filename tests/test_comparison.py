@@ -176,6 +176,15 @@ def test_a_finished_comparison_trains_nothing_again(copied: Path, flags: list[st
     assert json.loads(json.dumps(result)) == before
 
 
+def test_runs_on_other_test_rows_are_not_compared(copied: Path, flags: list[str], trained: list[str]) -> None:
+    """As after a test file was sorted anew between two of them."""
+    path = copied / RUNS[1] / PREDICTIONS_FILE
+    save_file({name: np.ascontiguousarray(values[::-1]) for name, values in load_file(path).items()}, path)
+    with pytest.raises(ValueError, match=f"{RUNS[1]} must have the test rows of the other runs, got others: remove it"):
+        compare(LOSSES, SEEDS, str(copied), flags, command="")
+    assert trained == []
+
+
 def test_one_more_seed_trains_only_its_runs(copied: Path, flags: list[str], trained: list[str]) -> None:
     result = compare(["ce"], [1, 3, 2], str(copied), flags, command="")
     assert trained == ["ce-seed3"]
