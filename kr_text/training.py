@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from kr_text.arguments import GROUP_BY_LENGTH, RunArguments
+from kr_text.arguments import GROUP_BY_LENGTH, RunArguments, default_training
 from kr_text.batches import Batches, batches_for, whole_batch
 from kr_text.building import build, make_optimizer, teacher_logits
 from kr_text.calibration import at_temperature, fit_temperature
@@ -60,6 +60,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     Raises:
         ValueError: arguments or data that do not fit; FileExistsError: the folder holds a run already.
     """
+    default_training()  # where parse_training has not made the arguments: before there is a Trainer
     folder = Path(cast(str, args.output_dir))
     with args.main_process_first(desc="data"):
         checkpoint = _checkpoint_to_resume(folder, run, args)

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -394,6 +396,20 @@ def test_callbacks_keep_their_records_where_the_trainer_would_restore_them(
     flags = ["--resume", "--restore_callback_states_from_checkpoint", "true", "--num_train_epochs", "4"]
     before = report_of(run_folder)["wall_time_seconds"]["training"]
     assert train_small(folder, *flags)["wall_time_seconds"]["training"] > before
+
+
+def test_arguments_may_be_made_in_python(tmp_path: Path, small_flags: list[str]) -> None:
+    """In a process of its own, where nothing has parsed flags before."""
+    code = (
+        "import sys, time; from transformers import TrainingArguments; from kr_text.arguments import RunArguments; "
+        "from kr_text.training import train; "
+        "args = TrainingArguments(sys.argv[1], max_steps=1, use_cpu=True, report_to='none', disable_tqdm=True); "
+        "run = RunArguments(dataset=sys.argv[2], config_overrides='num_buckets=100'); "
+        "train(run, args, command='', started=time.time())"
+    )
+    news = small_flags[small_flags.index("--dataset") + 1]
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run"), news], check=True)
+    assert report_of(tmp_path / "run")["dataset"]["num_test_rows"] == 60
 
 
 # The models
