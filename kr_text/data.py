@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from kr_text.files import SUFFIXES, file_schema, first_record, is_csv, listed, read_files
+from kr_text.files import SUFFIXES, column_names, column_types, first_record, is_csv, listed, read_files
 from kr_text.synthetic_news import synthetic_news
 
 logger = logging.getLogger(__name__)
@@ -154,13 +154,10 @@ def _from_zhang(files: dict[str, Path], classes: Path, cache_dir: Any) -> _Sourc
 
 
 def _from_files(files: dict[str, Path], text_column: str | None, label_column: str | None, cache_dir: Any) -> _Source:
-    schemas = {split: file_schema(file) for split, file in files.items()}
-    for split, file in files.items():
-        columns = _columns(schemas[split].names, text_column, label_column, str(file))
-    train = schemas["train"]
-    schema = pa.schema([train.field(column) for column in columns], metadata=train.metadata)
+    for file in files.values():
+        columns = _columns(column_names(file), text_column, label_column, str(file))
     where = {split: str(file) for split, file in files.items()}
-    splits = read_files(files, schema, True, cache_dir)
+    splits = read_files(files, column_types(files["train"], columns), True, cache_dir)
     header = frozenset(split for split, file in files.items() if is_csv(file))
     return _Source(splits, columns[:-1], columns[-1], where, header)
 

@@ -104,17 +104,31 @@ def _tables(file: Path, schema: pa.Schema, has_header: bool) -> Iterator[pa.Tabl
                 yield pyarrow.json.read_json(io.BytesIO(block), whole, options)
 
 
-def file_schema(file: Path) -> pa.Schema:
-    """Names and types of the columns: from the footer, the header or the first record."""
+def column_names(file: Path) -> list[str]:
+    """From the footer, the header or the first record."""
+    return list(_parquet_schema(file).names if file.suffix == ".parquet" else first_record(file))
+
+
+def column_types(file: Path, columns: Sequence[str]) -> pa.Schema:
+    """The columns with their types: from the footer, or the first value in JSON; fields of a CSV file are texts."""
     if file.suffix == ".parquet":
-        try:
-            return pyarrow.parquet.read_schema(file)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{file}: must be a Parquet file, got: {error}") from None
-    record = first_record(file)
+        schema = _parquet_schema(file)
+        return pa.schema([schema.field(column) for column in columns], metadata=schema.metadata)
     if is_csv(file):
-        return pa.schema([(name, pa.string()) for name in record])
-    return pa.Table.from_pylist([record]).schema
+        return pa.schema([(column, pa.string()) for column in columns])
+    first: dict[str, Any] = dict.fromkeys(columns)
+    for record in _records(file):
+        first |= {column: record.get(column) for column in columns if first[column] is None}
+        if None not in first.values():
+            break
+    return pa.Table.from_pylist([first]).schema
+
+
+def _parquet_schema(file: Path) -> pa.Schema:
+    try:
+        return pyarrow.parquet.read_schema(file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{file}: must be a Parquet file, got: {error}") from None
 
 
 def first_record(file: Path) -> Any:
@@ -154,7 +168,7 @@ def _records(file: Path) -> Iterator[Any]:
 
 
 def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool, train: Path) -> None:
-    """Raises the error that names the row, if one is found; the types of `schema` are those of the first of `train`."""
+    """Raises the error that names the row, if one is found; the types of `schema` are those of `train`."""
     if file.suffix == ".parquet":
         return
     first = first_record(file)
@@ -166,8 +180,8 @@ def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool, train: Path) 
             for field in schema:
                 value = record.get(field.name)
                 if value is not None and pa.scalar(value).type != field.type:
-                    first_row = "row 1" if file == train else f"row 1 of {train}"
-                    rule = f"{field.name} must be {field.type} as in {first_row}"
+                    before = "the rows before" if file == train else train
+                    rule = f"{field.name} must be {field.type} as in {before}"
                     raise ValueError(f"{file}: row {row}: {rule}, got {value!r}")
 
 

@@ -1,4 +1,7 @@
-"""Settings in one line, NAME=VALUE,NAME=VALUE,..., as flags and grids have them."""
+"""Settings in one line, NAME=VALUE,NAME=VALUE,..., as flags, grids and messages have them."""
+
+from collections.abc import Mapping
+from typing import Any
 
 Value = bool | int | float | str
 
@@ -23,6 +26,17 @@ def parse_overrides(text: str | None, name: str) -> dict[str, Value]:
             raise ValueError(f"{name} must be NAME=VALUE,NAME=VALUE,..., got {part!r}")
         settings[key] = _value(value)
     return settings
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
+    """The settings that both have with different values, in a line for each; two empty lines where there is none.
+
+    >>> differences({"loss": "kr", "alpha": 1, "gamma": 0.9}, {"loss": "ce", "alpha": 0.3, "gamma": 0.9, "seed": 1})
+    ('loss=kr, alpha=1', 'loss=ce, alpha=0.3')
+    """
+    names = [name for name in was if name in now and was[name] != now[name]]
+    before, after = (", ".join(f"{name}={settings[name]}" for name in names) for settings in (was, now))
+    return before, after
 
 
 def _value(text: str) -> Value:

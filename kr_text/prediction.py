@@ -42,12 +42,7 @@ class Prediction(NamedTuple):
 
 
 class Classifier:
-    """A saved model with its tokenizer.
-
-    >>> classifier = Classifier("runs/fasttext-synthetic_news-kr-ls")  # doctest: +SKIP
-    >>> [prediction.label for prediction in classifier(["the bank raised its rates"])]  # doctest: +SKIP
-    ['economy']
-    """
+    """A saved model with its tokenizer; `Classifier("runs/mine")(texts)` classifies texts."""
 
     def __init__(self, folder: str, *, batch_size: int = 64, bf16: bool = False) -> None:
         """Loads a model and its tokenizer.

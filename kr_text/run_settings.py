@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from kr_text.arguments import RunArguments, default_training
+from kr_text.overrides import differences
 from kr_text.reports import write_json
 
 SETTINGS_FILE = "settings.json"
@@ -49,10 +50,11 @@ def check_same_run(run: RunArguments, folder: Path) -> None:
     Raises:
         ValueError: it is another run.
     """
-    there, told = saved_settings(folder), asdict(run)
+    there = saved_settings(folder)
     if there is None:
         return
+    told = {name: value for name, value in asdict(run).items() if name not in WAYS_TO_START}
     told["dataset"], there["dataset"] = Path(run.dataset).name, Path(there["dataset"]).name  # wherever they are
-    if other := [name for name in told if name not in WAYS_TO_START and there.get(name) != told[name]]:
-        was, now = (", ".join(f"{name}={of.get(name)}" for name in other) for of in (there, told))
+    was, now = differences(there, told)
+    if was:
         raise ValueError(f"{folder} must hold the same run to go on, got {now} where it has {was}")

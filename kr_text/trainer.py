@@ -1,20 +1,17 @@
 """KRTrainer: the Trainer of transformers with Knowledge Refinery as its loss, and nothing else changed."""
 
 import json
-import os
-import warnings
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 from kr_text.following import EpochCounter, share_of_peak
 from kr_text.losses import KRLoss
+from kr_text.residual_checkpoint import has_residual_matrix, load_residual_matrix, save_residual_matrix
 from kr_text.schedules import Truncated
 
 LOSSES: dict[str, dict[str, Any] | None] = {  # the settings of KRLoss that differ from its defaults
@@ -23,9 +20,7 @@ LOSSES: dict[str, dict[str, Any] | None] = {  # the settings of KRLoss that diff
     "kr": {},
     "kr-ls": {"label_smoothing": 0.1},
 }
-RESIDUAL_FILE = "residual_matrix.safetensors"
 LOGGED_TERMS = ("loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha")
-LOSS_ENTRY = "KRLoss"  # of a checkpoint's trainer_state.json, with the settings: such a checkpoint must have the file
 
 
 def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
@@ -216,54 +211,18 @@ class KRTrainer(Trainer):
         """As `Trainer.save_model`; a checkpoint has the residual matrix and its optimizer too."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir is not None and self.criterion is not None and self.args.should_save:
-            self._save_residual_matrix(self.criterion, output_dir)
-
-    def _save_residual_matrix(self, criterion: KRLoss, checkpoint: str) -> None:
-        matrix = criterion.residual_matrix
-        state = self.residual_optimizer.state[matrix]
-        tensors = {"residual_matrix": matrix.detach(), **{f"adam.{name}": value for name, value in state.items()}}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, _residual_file(checkpoint))
-        cast(dict[str, Any], self.state.stateful_callbacks)[LOSS_ENTRY] = criterion.settings()
+            save_residual_matrix(self.criterion, self.residual_optimizer, output_dir, self.state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.criterion is not None and checkpoint is not None:
-            self._load_residual_matrix(self.criterion, checkpoint)
+            load_residual_matrix(self.criterion, self.residual_optimizer, checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
         checkpoint = self.state.best_model_checkpoint
-        if self.criterion is not None and checkpoint and os.path.isfile(_residual_file(checkpoint)):
-            self._load_residual_matrix(self.criterion, checkpoint)
-
-    def _load_residual_matrix(self, criterion: KRLoss, checkpoint: str) -> None:
-        """Restores S and its optimizer from a checkpoint, bit for bit."""
-        path = _residual_file(checkpoint)
-        # Read anew: transformers 5.0 has not loaded self.state by now.
-        state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
-        entries: dict[str, Any] = state.stateful_callbacks or {}
-        if not os.path.exists(path) and LOSS_ENTRY not in entries:
-            warnings.warn(
-                f"{checkpoint} was written without KRLoss: its residual matrix starts from zero", stacklevel=2
-            )
-            return
-        there, settings = entries.get(LOSS_ENTRY) or {}, criterion.settings()
-        if other := [name for name in there if there[name] != settings.get(name)]:
-            was, now = (", ".join(f"{name}={of.get(name)}" for name in other) for of in (there, settings))
-            warnings.warn(f"{checkpoint} was written with {was}; training goes on with {now}", stacklevel=2)
-        way_out = "resume from another checkpoint, or start anew"
-        try:
-            tensors = load_file(path, device=str(self.args.device))
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} must hold the residual matrix, got: {error}; {way_out}") from error
-        matrix = tensors.pop("residual_matrix")
-        if matrix.shape != criterion.residual_matrix.shape:
-            expected = tuple(criterion.residual_matrix.shape)
-            raise ValueError(f"{path}: the residual matrix must be {expected}, got {tuple(matrix.shape)}; {way_out}")
-        with torch.no_grad():
-            criterion.residual_matrix.copy_(matrix)
-        moments = {name.removeprefix("adam."): value for name, value in tensors.items()}
-        self.residual_optimizer.state[criterion.residual_matrix] = moments
+        if self.criterion is not None and checkpoint and has_residual_matrix(checkpoint):
+            load_residual_matrix(self.criterion, self.residual_optimizer, checkpoint)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """As `Trainer.create_model_card`, with a section on the loss and its settings."""
@@ -346,7 +305,3 @@ def _card_section(criterion: KRLoss, residual_learning_rate: float) -> str:
         "2021). The losses on evaluation rows above are plain cross-entropy.\n\n"
         "| setting | value |\n| --- | --- |\n" + "\n".join(lines) + "\n"
     )
-
-
-def _residual_file(checkpoint: str) -> str:
-    return os.path.join(checkpoint, RESIDUAL_FILE)

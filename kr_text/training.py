@@ -39,8 +39,9 @@ from kr_text.named_losses import make_loss
 from kr_text.overrides import parse_overrides
 from kr_text.process import peak_memory_mb
 from kr_text.reports import Epoch, LabelMatrices, Number, Report, write_report
+from kr_text.residual_checkpoint import RESIDUAL_FILE
 from kr_text.run_settings import check_same_run, hyper_parameters, save_settings
-from kr_text.trainer import LOGGED_TERMS, RESIDUAL_FILE
+from kr_text.trainer import LOGGED_TERMS
 
 PREDICTIONS_FILE = "test_predictions.safetensors"
 

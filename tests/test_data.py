@@ -228,6 +228,16 @@ def test_other_json_fields_may_hold_anything(tmp_path: Path, cache_dir: str) -> 
     assert load(write_rows(tmp_path / "data.jsonl", rows), cache_dir=cache_dir)["train"].num_rows == 16
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_one_of_several_text_columns_may_be_missing_in_the_first_row(
+    tmp_path: Path, cache_dir: str, suffix: str
+) -> None:
+    rows = [{"title": f"title {i}", "body": "body" if i else None, "label": i % 2} for i in range(20)]
+    dataset = load(write_rows(tmp_path / f"data{suffix}", rows), text_column="title,body", cache_dir=cache_dir)
+    texts = [text for split in dataset.values() for text in split["text"]]
+    assert sorted(texts) == sorted(f"title {i} body" if i else "title 0" for i in range(20))
+
+
 # Cuts
 
 
@@ -612,6 +622,24 @@ def test_a_wrong_row_under_a_header_is_named(
         load(file, cache_dir=cache_dir)
 
 
+@pytest.mark.parametrize(
+    ("missing", "message"), [("text", "text must not be empty, got ''"), ("label", "label must be a class of train")]
+)
+def test_a_value_that_the_first_json_line_lacks_is_named(
+    tmp_path: Path, cache_dir: str, missing: str, message: str
+) -> None:
+    rows = header_rows(60)
+    rows[0][missing] = None
+    with pytest.raises(ValueError, match=rf"data\.jsonl: row 1: {message}"):
+        load(write_rows(tmp_path / "data.jsonl", rows), cache_dir=cache_dir)
+
+
+def test_a_json_column_without_any_value_is_named(tmp_path: Path, cache_dir: str) -> None:
+    rows = [{**row, "text": None} for row in header_rows(60)]
+    with pytest.raises(ValueError, match=r"data\.jsonl: column 'text' must hold texts, got Value\('null'\)"):
+        load(write_rows(tmp_path / "data.jsonl", rows), cache_dir=cache_dir)
+
+
 def test_a_label_of_test_that_train_lacks_is_named(tmp_path: Path, cache_dir: str) -> None:
     write_rows(tmp_path / "train.csv", header_rows(60))
     write_rows(tmp_path / "test.csv", [*header_rows(5), {"id": 1, "text": "a", "label": "odd"}])
@@ -630,8 +658,8 @@ def test_a_header_without_rows_is_an_error(tmp_path: Path, cache_dir: str) -> No
     [
         ('{"text": "a", "label": "pos"', "must be one JSON object on one line"),
         ('["a", "pos"]', "must be one JSON object on one line"),
-        ('{"text": 7, "label": "pos"}', "text must be string as in row 1, got 7"),
-        ('{"text": "a", "label": 1}', "label must be string as in row 1, got 1"),
+        ('{"text": 7, "label": "pos"}', "text must be string as in the rows before, got 7"),
+        ('{"text": "a", "label": 1}', "label must be string as in the rows before, got 1"),
         ('{"text": "a"}', "label must be a class of train .*, got None"),
         ('{"text": null, "label": "pos"}', "text must not be empty"),
     ],
@@ -652,9 +680,7 @@ def test_rows_count_by_the_form_of_their_own_file(tmp_path: Path, cache_dir: str
     with pytest.raises(ValueError, match=r"test\.jsonl: row 1: text must not be empty"):
         load(tmp_path, cache_dir=cache_dir)
     test.write_text('{"text": "a", "label": "x"}\n{"text": "a", "label": 1}\n')
-    with pytest.raises(
-        ValueError, match=r"test\.jsonl: row 2: label must be string as in row 1 of .*train\.csv, got 1"
-    ):
+    with pytest.raises(ValueError, match=r"test\.jsonl: row 2: label must be string as in .*train\.csv, got 1"):
         load(tmp_path, cache_dir=cache_dir)
 
 

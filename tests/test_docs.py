@@ -1,4 +1,6 @@
 import ast
+import doctest
+import importlib
 import pkgutil
 import re
 from pathlib import Path
@@ -12,6 +14,7 @@ OBJECTS = sorted({code for code in CODE if re.fullmatch(r"kr_text(\.\w+)+", code
 # test_that_it_works, or test_file.py::test_that_it_works[a parameter]
 TESTS = sorted({name for code in CODE for name in re.findall(r"(?:^|::)(test_\w+)(?:$|\[)", code)})
 FILES = sorted({code for code in CODE if "/" in code})
+WITH_EXAMPLES = sorted(path.stem for path in (ROOT / "kr_text").glob("*.py") if ">>> " in path.read_text("utf-8"))
 
 
 def test_the_pages_name_objects_tests_and_files() -> None:
@@ -34,3 +37,10 @@ def test_every_test_on_the_pages_exists() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_on_the_pages_exists(name: str) -> None:
     assert (ROOT / name).is_file()
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"kr_text.{name}"))
+    assert results.attempted > 0
+    assert results.failed == 0

@@ -1,5 +1,4 @@
 import copy
-import doctest
 import json
 import math
 import subprocess
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from kr_text import losses
 from kr_text.losses import DIVERGENCES, SMOOTHINGS, KRLoss, KRLossParts
 from kr_text.schedules import Constant, Truncated
 
@@ -716,9 +714,3 @@ def test_importing_the_loss_imports_nothing_beside_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["kr_text"]
-
-
-def test_doctests() -> None:
-    results = doctest.testmod(losses)
-    assert results.attempted > 0
-    assert results.failed == 0

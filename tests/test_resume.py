@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
 from kr_text import KRLoss, KRTrainer
-from kr_text.trainer import LOSS_ENTRY, RESIDUAL_FILE
+from kr_text.residual_checkpoint import LOSS_ENTRY, RESIDUAL_FILE
 from trainer_cases import (
     NUM_LABELS,
     arguments,

@@ -1,4 +1,3 @@
-import doctest
 import math
 from collections.abc import Callable
 
@@ -6,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kr_text import schedules
 from kr_text.schedules import Constant, Exponential, Truncated
 
 
@@ -70,9 +68,3 @@ def test_gamma_outside_0_to_1_is_refused(gamma: float) -> None:
 def test_truncation_before_the_start_is_refused(until: float) -> None:
     with pytest.raises(ValueError, match=f"^until must be at least 0, got {until}$"):
         Truncated(until=until)
-
-
-def test_doctests() -> None:
-    results = doctest.testmod(schedules)
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -34,8 +34,8 @@ from kr_text.models import FastTextForSequenceClassification
 from kr_text.prediction import Classifier, evaluate
 from kr_text.recipes import has_bf16
 from kr_text.reports import Report, report_markdown
+from kr_text.residual_checkpoint import RESIDUAL_FILE
 from kr_text.synthetic_news import synthetic_news
-from kr_text.trainer import RESIDUAL_FILE
 from kr_text.training import PREDICTIONS_FILE, train
 from training_cases import OVERRIDES, Train, build_from, predictions
 

@@ -1,0 +1,72 @@
+"""The residual matrix and its optimizer in the Trainer's checkpoints, from which they come back bit for bit."""
+
+import os
+import warnings
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import TrainerState
+
+from kr_text.losses import KRLoss
+from kr_text.overrides import differences
+
+RESIDUAL_FILE = "residual_matrix.safetensors"
+LOSS_ENTRY = "KRLoss"  # of a checkpoint's trainer_state.json, with the settings: such a checkpoint must have the file
+
+
+def has_residual_matrix(checkpoint: str) -> bool:
+    """Whether the checkpoint holds one."""
+    return os.path.isfile(_residual_file(checkpoint))
+
+
+def save_residual_matrix(
+    criterion: KRLoss, optimizer: torch.optim.Optimizer, checkpoint: str, state: TrainerState
+) -> None:
+    """Writes S and the moments of its optimizer to a checkpoint, and the loss's settings to the state that goes there.
+
+    Args:
+        criterion: whose matrix it is.
+        optimizer: of the matrix alone.
+        checkpoint: a folder.
+        state: the Trainer's, which it writes last.
+    """
+    matrix = criterion.residual_matrix
+    moments = {f"adam.{name}": value.contiguous() for name, value in optimizer.state[matrix].items()}
+    save_file({"residual_matrix": matrix.detach().contiguous(), **moments}, _residual_file(checkpoint))
+    cast(dict[str, Any], state.stateful_callbacks)[LOSS_ENTRY] = criterion.settings()
+
+
+def load_residual_matrix(criterion: KRLoss, optimizer: torch.optim.Optimizer, checkpoint: str) -> None:
+    """Restores what `save_residual_matrix` wrote; warns where the loss had other settings, or was another.
+
+    Raises:
+        ValueError: the checkpoint has lost its matrix, or has one of another size.
+    """
+    path, matrix = _residual_file(checkpoint), criterion.residual_matrix
+    # Read anew: transformers 5.0 has not loaded the trainer's state by now.
+    state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+    entries: dict[str, Any] = state.stateful_callbacks or {}
+    if not has_residual_matrix(checkpoint) and LOSS_ENTRY not in entries:
+        warnings.warn(f"{checkpoint} was written without KRLoss: its residual matrix starts from zero", stacklevel=2)
+        return
+    was, now = differences(entries.get(LOSS_ENTRY) or {}, criterion.settings())
+    if was:
+        warnings.warn(f"{checkpoint} was written with {was}; training goes on with {now}", stacklevel=2)
+    way_out = "resume from another checkpoint, or start anew"
+    try:
+        tensors = load_file(path, device=str(matrix.device))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} must hold the residual matrix, got: {error}; {way_out}") from error
+    saved = tensors.pop("residual_matrix")
+    if saved.shape != matrix.shape:
+        expected, got = tuple(matrix.shape), tuple(saved.shape)
+        raise ValueError(f"{path}: the residual matrix must be {expected}, got {got}; {way_out}")
+    with torch.no_grad():
+        matrix.copy_(saved)
+    optimizer.state[matrix] = {name.removeprefix("adam."): value for name, value in tensors.items()}
+
+
+def _residual_file(checkpoint: str) -> str:
+    return os.path.join(checkpoint, RESIDUAL_FILE)
