@@ -17,6 +17,7 @@ import yaml
 
 from kr_text.experiments import Run
 from kr_text.grids import Grid, read_grid
+from kr_text.named_losses import NAMES
 from kr_text.reports import format_number, markdown_table, write_text
 from kr_text.results import Result, read_results
 
@@ -56,9 +57,9 @@ def contests(tries: Tries) -> dict[Contest, list[Run]]:
     return {group: sorted(groups[group], key=tries.__getitem__) for group in sorted(groups, key=_order)}
 
 
-def _order(contest: Contest) -> tuple[str, str, float, str]:
+def _order(contest: Contest) -> tuple[str, str, float, int]:
     model, dataset, num_rows, loss = contest
-    return model, dataset, float("inf") if num_rows is None else num_rows, loss
+    return model, dataset, float("inf") if num_rows is None else num_rows, NAMES.index(loss)
 
 
 def tries_table(tries: Tries) -> str:

@@ -74,6 +74,13 @@ def test_tries_on_all_rows_and_on_some_do_not_stand_against_each_other(tmp_path:
     assert next(iter(ranked))[2] == 500
 
 
+def test_losses_stand_in_the_order_of_table_3(tmp_path: Path) -> None:
+    for loss in ("kr-ls", "ls", "kr", "ce"):
+        add_result(tmp_path, outcome(Run("a", "fasttext", loss), validation=5.0))
+    ranked = contests(mean_validation_errors(read_results(tmp_path).values()))
+    assert [loss for _, _, _, loss in ranked] == ["ce", "ls", "kr", "kr-ls"]
+
+
 def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, table3: Path, tmp_path: Path) -> None:
     main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
     grid = read_grid(tmp_path / "chosen.yaml")
