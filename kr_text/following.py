@@ -33,6 +33,8 @@ class EpochCounter(TrainerCallback):
 def share_of_peak(optimizer: torch.optim.Optimizer | None, peak: float) -> float:
     """The model's learning rate as a share of its peak; 1 without one, as for Adafactor with steps of its own.
 
+    1 too where it is above what is noted as its peak, as by `CyclicLR`, which notes its least.
+
     Args:
         optimizer: the Trainer's, while it trains.
         peak: where neither a scheduler has noted it nor the optimizer.
@@ -41,4 +43,4 @@ def share_of_peak(optimizer: torch.optim.Optimizer | None, peak: float) -> float
     group = optimizer.param_groups[0]
     defaults = getattr(optimizer, "defaults", {})
     peak = group.get("max_lr", group.get("initial_lr", defaults.get("lr", peak)))  # the first is of OneCycleLR
-    return float(group["lr"] / peak) if peak and not group.get("relative_step") else 1.0
+    return min(1.0, float(group["lr"] / peak)) if peak and not group.get("relative_step") else 1.0

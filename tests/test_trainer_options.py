@@ -1,6 +1,7 @@
 """Options and companions of the Trainer, as scripts use them, with KRTrainer in its place."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,21 +70,33 @@ def test_optimizer_of_the_users_own(tmp_path: Path) -> None:
     assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 / 2)
 
 
-def test_one_cycle_has_its_peak_in_the_middle(tmp_path: Path) -> None:
-    model, seen = bert(), []
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=9)
+def residual_rates(tmp_path: Path, schedule: Any) -> list[float]:
+    """Those of eight steps with a schedule of the user's own, for a model of its optimizer's."""
+    seen: list[float] = []
 
     class Watch(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             seen.append(trainer.residual_optimizer.param_groups[0]["lr"])
 
-    trainer = make_trainer(
-        tmp_path, model, max_steps=8, optimizers=(optimizer, schedule), residual_learning_rate=0.1, callbacks=[Watch()]
-    )
+    model = bert()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizers = (optimizer, schedule(optimizer))
+    settings: dict[str, Any] = {"residual_learning_rate": 0.1, "callbacks": [Watch()]}
+    trainer = make_trainer(tmp_path, model, max_steps=8, optimizers=optimizers, **settings)
     trainer.train()
+    return seen
+
+
+def test_one_cycle_has_its_peak_in_the_middle(tmp_path: Path) -> None:
+    seen = residual_rates(tmp_path, partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.5, total_steps=9))
     assert seen[0] == pytest.approx(0.1 / 25)  # OneCycleLR's div_factor
     assert 0.05 < max(seen) <= 0.1
+
+
+def test_a_schedule_that_rises_over_what_it_notes_leaves_the_rate_at_its_peak(tmp_path: Path) -> None:
+    """A cycle notes the least of its rates, here a five hundredth of its largest."""
+    cycle = partial(torch.optim.lr_scheduler.CyclicLR, base_lr=0.001, max_lr=0.5, step_size_up=4, cycle_momentum=False)
+    assert residual_rates(tmp_path, cycle) == [0.1] * 8
 
 
 def test_reduce_on_plateau_notes_no_peak(tmp_path: Path) -> None:
