@@ -176,6 +176,8 @@ class _LossCallback(EpochCounter):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         super().on_train_begin(args, state, control, **kwargs)
+        if self.trainer.loss_optimizer is not None:
+            self.trainer.loss_optimizer.zero_grad()  # what a run that was interrupted has added up
         if not state.global_step:  # else a checkpoint has told
             self.trainer.epochs_ended = 0
 

@@ -105,7 +105,7 @@ class KRTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.label_names = self.label_names or ["labels"]  # which the model need not take
         self._logged_sums = torch.zeros(4, device=self.args.device)
-        self._logged_alpha, self._logged_steps = 0.0, 0
+        self._forget_sums()
         self.add_callback(_ResidualCallback(self))
 
     def compute_loss(
@@ -203,9 +203,17 @@ class KRTrainer(Trainer):
             sums = self._sum_over_processes(self._logged_sums) / self._logged_steps
             means = [*sums.tolist(), self._logged_alpha / self._logged_steps]
             logs = {**logs, **dict(zip(LOGGED_TERMS, means, strict=True))}
-            self._logged_sums.zero_()
-            self._logged_alpha, self._logged_steps = 0.0, 0
+            self._forget_sums()
         super().log(logs, *args, **kwargs)
+
+    def _forget_sums(self) -> None:
+        self._logged_sums.zero_()
+        self._logged_alpha, self._logged_steps = 0.0, 0
+
+    def _forget_unfinished_step(self) -> None:
+        """What a run that was interrupted has added up; the Trainer forgets that of the model."""
+        self.residual_optimizer.zero_grad()
+        self._forget_sums()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer.save_model`; a checkpoint has the residual matrix and its optimizer too."""
@@ -264,6 +272,12 @@ class _ResidualCallback(EpochCounter):
     def __init__(self, trainer: KRTrainer) -> None:
         super().__init__()
         self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        self.trainer._forget_unfinished_step()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

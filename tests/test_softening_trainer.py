@@ -20,7 +20,7 @@ from kr_text.label_softening import (
 )
 from kr_text.models import MODELS
 from kr_text.softening_trainer import LOSS_FILE, SofteningTrainer, last_linear
-from trainer_cases import NUM_LABELS, VOCAB_SIZE, arguments, bert, collate, rows, training_logs, weights
+from trainer_cases import NUM_LABELS, VOCAB_SIZE, Interrupt, arguments, bert, collate, rows, training_logs, weights
 
 SIZES: dict[str, dict[str, Any]] = {
     "fasttext": {"embedding_dim": 8, "num_buckets": 50},
@@ -100,6 +100,14 @@ def test_one_batch_equals_its_micro_batches(tmp_path: Path, loss: str) -> None:
         torch.testing.assert_close(loss_state(part), loss_state(whole), rtol=0, atol=1e-5)
         for ours, theirs in zip(training_logs(part), training_logs(whole), strict=True):
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+
+
+def test_a_run_that_was_interrupted_leaves_no_gradient_for_the_next(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "lcm", gradient_accumulation_steps=2, callbacks=[Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.train()
+    torch.testing.assert_close(loss_state(trainer), loss_state(trained(tmp_path, "lcm", gradient_accumulation_steps=2)))
 
 
 def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from trainer_cases import (
     NUM_LABELS,
     SEQ_LEN,
     VOCAB_SIZE,
+    Interrupt,
     arguments,
     bert,
     bert_config,
@@ -288,6 +289,19 @@ def test_a_batch_without_a_label_that_counts_moves_nothing(tmp_path: Path) -> No
     assert matrix(trainer).isfinite().all()
     assert matrix(trainer).any()
     assert all(math.isfinite(value) for entry in training_logs(trainer) for value in entry.values())
+
+
+def test_a_run_that_was_interrupted_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
+    """As in a notebook: stopped, and started again."""
+    settings: dict[str, Any] = {"gradient_accumulation_steps": 2}
+    trainer = make_trainer(tmp_path, bert(), callbacks=[Interrupt()], **settings)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.train()
+    whole = trained(tmp_path, bert(), **settings)
+    torch.testing.assert_close(matrix(trainer), matrix(whole), rtol=0, atol=0)
+    torch.testing.assert_close(weights(trainer), weights(whole), rtol=0, atol=0)
+    assert numbers(trainer)[:-1] == numbers(whole)[:-1]  # the last line has the operations of all runs
 
 
 def test_a_residual_matrix_that_asks_for_no_gradient_stays(tmp_path: Path) -> None:

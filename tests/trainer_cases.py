@@ -12,6 +12,7 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -111,6 +112,18 @@ def trained(folder: Path, model: Any = None, data: Any = None, *, resume: bool =
     trainer = make_trainer(folder, model, data, **settings)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
+
+
+class Interrupt(TrainerCallback):
+    """Stops the first run between two micro-batches of its first step."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    def on_substep_end(self, *args: Any, **kwargs: Any) -> None:
+        if not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
 
 
 def matrix(trainer: KRTrainer) -> Tensor:
