@@ -27,8 +27,8 @@ class Checkpointed(TrainerCallback, ExportableState):
     ) -> None:
         """Reads the record of the checkpoint that training goes on from, if it has one."""
         saved = cast(dict[str, Any], state.stateful_callbacks)
-        own = saved.get(type(self).__name__)  # None where the checkpoint was written without it
-        self.restore(own["attributes"]["record"] if own else self.record())
+        own = saved.setdefault(type(self).__name__, self.state())  # the checkpoint may be written without it
+        self.restore(own["attributes"]["record"])
 
 
 class TrainingClock(Checkpointed):

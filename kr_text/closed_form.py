@@ -116,7 +116,7 @@ def kr_terms(
 
     `own_class` (K, K) is true on the diagonal.
     """
-    z = logits if logits.dtype == torch.float64 else logits.float()
+    z = widen(logits)
     dim = 0 if classes_go_first(logits) else 1
     if dim == 0:
         z = z.t().contiguous()
@@ -125,6 +125,11 @@ def kr_terms(
     log_p = z.scatter(dim, own, torch.finfo(z.dtype).min).log_softmax(dim)
     log_q, q = log_residual_labels(residual_matrix.to(z.dtype), own_class, labels, dim)
     return Terms(hard, hard_pull, exp(log_p), log_p, q, log_q, labels, _turned(weights, dim), dim)
+
+
+def widen(x: Tensor) -> Tensor:
+    """The same in float32, or in float64 as it was."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def classes_go_first(logits: Tensor) -> bool:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from kr_text.label_softening import SofteningLoss, divergence, widen
+from kr_text.closed_form import widen
+from kr_text.label_softening import SofteningLoss, divergence
 
 
 class DistillationLoss(SofteningLoss):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kr_text.closed_form import sum_by_class
+from kr_text.closed_form import sum_by_class, widen
 from kr_text.schedules import Exponential, Schedule
 
 
@@ -31,6 +31,9 @@ class SofteningLoss(nn.Module):
             raise ValueError(f"num_labels must be at least 2, got {num_labels}")
         self.num_labels = num_labels
         self._settings = {"num_labels": num_labels, **settings}
+
+    def begin(self) -> None:
+        """Says that a training begins, maybe after one that was stopped; most losses have no use for it."""
 
     def set_epoch(self, epoch: float) -> None:
         """Says how many epochs are completed, before each step; most losses have no use for it."""
@@ -86,12 +89,16 @@ class OnlineLabelSmoothing(SofteningLoss):
         self.sums += sum_by_class(log_p.exp().to(self.sums.dtype) * correct[:, None], labels)
         self.counts.index_add_(0, labels, correct)
 
+    def begin(self) -> None:
+        """Starts to count anew."""
+        self.sums.zero_()
+        self.counts.zero_()
+
     def end_epoch(self) -> None:
         """Makes soft labels of the epoch's rows, and starts to count anew."""
         counts = self.counts[:, None]
         self.soft_labels.copy_(torch.where(counts > 0, self.sums / counts.clamp(min=1), 1 / self.num_labels))
-        self.sums.zero_()
-        self.counts.zero_()
+        self.begin()
 
 
 class LabelSmoothingPlusPlus(SofteningLoss):
@@ -320,11 +327,6 @@ SOFTENING_LOSSES: dict[str, type[SofteningLoss]] = {
     "kr-mean": ClassMeanKR,
     "kr-weighted": WeightedKR,
 }
-
-
-def widen(x: Tensor) -> Tensor:
-    """The same in float32, or in float64 as it was."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _log_residual(logits: Tensor, labels: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ class KRLoss(nn.Module):
         return {
             "num_labels": self.num_labels,
             "label_smoothing": self.label_smoothing,
-            "alpha": repr(self.schedule),
+            "alpha": getattr(self.schedule, "__qualname__", repr(self.schedule)),  # a function's has an address
             "divergence": self.divergence,
             "smoothing": self.smoothing,
             "class_weights": weights,

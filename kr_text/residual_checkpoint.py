@@ -13,7 +13,9 @@ from kr_text.losses import KRLoss
 from kr_text.overrides import differences
 
 RESIDUAL_FILE = "residual_matrix.safetensors"
-LOSS_ENTRY = "KRLoss"  # of a checkpoint's trainer_state.json, with the settings: such a checkpoint must have the file
+LOSS_ENTRY = (
+    "KRLoss"  # of trainer_state.json, with the step and the settings: the checkpoint of that step must have the file
+)
 
 
 def has_residual_matrix(checkpoint: str) -> bool:
@@ -32,14 +34,19 @@ def save_residual_matrix(
         checkpoint: a folder.
         state: the Trainer's, which it writes last.
     """
+    os.makedirs(checkpoint, exist_ok=True)  # which the Trainer leaves for later where weights are saved in shards
     matrix = criterion.residual_matrix
     moments = {f"adam.{name}": value.contiguous() for name, value in optimizer.state[matrix].items()}
     save_file({"residual_matrix": matrix.detach().contiguous(), **moments}, _residual_file(checkpoint))
-    cast(dict[str, Any], state.stateful_callbacks)[LOSS_ENTRY] = criterion.settings()
+    entry = {"global_step": state.global_step, **criterion.settings()}
+    cast(dict[str, Any], state.stateful_callbacks)[LOSS_ENTRY] = entry
 
 
-def load_residual_matrix(criterion: KRLoss, optimizer: torch.optim.Optimizer, checkpoint: str) -> None:
-    """Restores what `save_residual_matrix` wrote; warns where the loss had other settings, or was another.
+def load_residual_matrix(criterion: KRLoss, optimizer: torch.optim.Optimizer, checkpoint: str) -> bool:
+    """Restores what `save_residual_matrix` wrote; warns where the loss had other settings.
+
+    Returns:
+        Whether there was anything: not so where the checkpoint was written without KRLoss.
 
     Raises:
         ValueError: the checkpoint has lost its matrix, or has one of another size.
@@ -48,10 +55,11 @@ def load_residual_matrix(criterion: KRLoss, optimizer: torch.optim.Optimizer, ch
     # Read anew: transformers 5.0 has not loaded the trainer's state by now.
     state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
     entries: dict[str, Any] = state.stateful_callbacks or {}
-    if not has_residual_matrix(checkpoint) and LOSS_ENTRY not in entries:
-        warnings.warn(f"{checkpoint} was written without KRLoss: its residual matrix starts from zero", stacklevel=2)
-        return
-    was, now = differences(entries.get(LOSS_ENTRY) or {}, criterion.settings())
+    entry = entries.get(LOSS_ENTRY) or {}
+    # Another Trainer that went on from a checkpoint of ours writes the entry again, as it was, into later ones.
+    if not has_residual_matrix(checkpoint) and entry.get("global_step") != state.global_step:
+        return False
+    was, now = differences(entry, criterion.settings())
     if was:
         warnings.warn(f"{checkpoint} was written with {was}; training goes on with {now}", stacklevel=2)
     way_out = "resume from another checkpoint, or start anew"
@@ -66,6 +74,7 @@ def load_residual_matrix(criterion: KRLoss, optimizer: torch.optim.Optimizer, ch
     with torch.no_grad():
         matrix.copy_(saved)
     optimizer.state[matrix] = {name.removeprefix("adam."): value for name, value in tensors.items()}
+    return True
 
 
 def _residual_file(checkpoint: str) -> str:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+from kr_text.closed_form import widen
 from kr_text.distillation import MutualPair
 from kr_text.following import EpochCounter, share_of_peak
 from kr_text.label_softening import SofteningLoss
@@ -67,12 +68,12 @@ class SofteningTrainer(Trainer):
         labels = inputs["labels"]
         outputs = model(**{name: inputs[name] for name in inputs if name not in ("labels", "teacher_logits")})
         logits = outputs["logits"]
-        if model.training:
+        if torch.is_grad_enabled():
             loss = self.criterion(logits, labels, *self._needed(inputs, outputs))
             if num_items_in_batch is not None:
                 loss = loss * (len(labels) / num_items_in_batch)
         else:
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = F.cross_entropy(widen(logits), labels.long())
         self._features = None
         return (loss, outputs) if return_outputs else loss
 
@@ -148,6 +149,8 @@ class SofteningTrainer(Trainer):
         loss, processes = self.criterion, max(self.accelerator.num_processes, self.args.n_gpu)
         if processes > 1:
             raise ValueError(f"SofteningTrainer must run in one process, on one device, got {processes}")
+        if self.model_init is not None:
+            raise ValueError("model_init must be None: the loss would go on from one model to the next")
         if self.args.fp16:
             raise ValueError("fp16 must be False, got True, which scales the gradients of the loss too; use bf16")
         if self.args.label_smoothing_factor:
@@ -180,6 +183,7 @@ class _LossCallback(EpochCounter):
             self.trainer.loss_optimizer.zero_grad()  # what a run that was interrupted has added up
         if not state.global_step:  # else a checkpoint has told
             self.trainer.epochs_ended = 0
+            self.trainer.criterion.begin()
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

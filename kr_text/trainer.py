@@ -1,6 +1,7 @@
 """KRTrainer: the Trainer of transformers with Knowledge Refinery as its loss, and nothing else changed."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+from kr_text.closed_form import widen
 from kr_text.following import EpochCounter, share_of_peak
 from kr_text.losses import KRLoss
-from kr_text.residual_checkpoint import has_residual_matrix, load_residual_matrix, save_residual_matrix
+from kr_text.residual_checkpoint import LOSS_ENTRY, has_residual_matrix, load_residual_matrix, save_residual_matrix
 from kr_text.schedules import Truncated
 
 LOSSES: dict[str, dict[str, Any] | None] = {  # the settings of KRLoss that differ from its defaults
@@ -67,7 +69,7 @@ class KRTrainer(Trainer):
 
     Args:
         args: as for `Trainer`, positional ones too.
-        loss: "ce", "ls", "kr", "kr-ls" (see `named_loss`) or a `KRLoss`.
+        loss: "ce", "ls", "kr", "kr-ls" (see `named_loss`) or a `KRLoss`, which brings what it has learned along.
         residual_learning_rate: of the residual matrix, where the model's schedule is at its peak.
         steps_per_epoch: how many optimizer steps make an epoch for alpha, where the training data has no epochs, as an
             `IterableDataset` with `max_steps`; by default alpha follows the Trainer's epochs.
@@ -100,6 +102,7 @@ class KRTrainer(Trainer):
         self._check_loss(self.criterion)
         self.criterion.to(self.args.device)
         self.residual_learning_rate = residual_learning_rate
+        self._initial_matrix = self.criterion.residual_matrix.detach().clone()
         self.residual_optimizer = self._make_residual_optimizer(self.criterion)
         # So the Trainer counts the labels of the accumulated batch, and leaves the loss as compute_loss gives it.
         self.model_accepts_loss_kwargs = True
@@ -117,7 +120,8 @@ class KRTrainer(Trainer):
     ) -> Any:
         """The loss of one batch: Eq. 9 or 13 in training, cross-entropy in evaluation; or with the model's outputs.
 
-        In training the sum over the rows is divided by `num_items_in_batch`, the labels of the accumulated batch on all
+        Training is where gradients are enabled: a wrapped model, as DeepSpeed's, need not say whether it trains. There
+        the sum over the rows is divided by `num_items_in_batch`, the labels of the accumulated batch on all
         processes, so that neither accumulation nor the number of processes changes the gradient.
         """
         if self.criterion is None:
@@ -126,12 +130,14 @@ class KRTrainer(Trainer):
             raise ValueError(f"a batch must have 'labels', got {', '.join(inputs)}")
         labels = inputs["labels"]
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        if not isinstance(outputs, dict) and outputs[0] is None:  # in the place of the loss
+            outputs = outputs[1:]
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-        if model.training:
+        if torch.is_grad_enabled():
             loss = self._training_loss(self.criterion, logits, labels, num_items_in_batch)
         else:
             ignored = self.criterion.ignore_index
-            loss = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=ignored)
+            loss = F.cross_entropy(widen(logits).flatten(0, -2), labels.flatten().long(), ignore_index=ignored)
         if not return_outputs:
             return loss
         return loss, outputs if isinstance(outputs, dict) else (loss, *outputs)  # as a model that was given labels
@@ -144,9 +150,13 @@ class KRTrainer(Trainer):
         So what the Trainer does to the model's gradient (scaling for fp16, averaging over processes) leaves that of the
         residual matrix alone.
         """
-        if num_items is None:
+        accumulated = 1
+        if num_items is None:  # from a training_step of the user's own, which divides the model's loss by `accumulated`
             num_items = self._get_num_items_in_batch([{"labels": labels}], labels.device)
+            accumulated = getattr(self, "current_gradient_accumulation_steps", 1)  # set once training has begun
         loss, gradient, terms = criterion.training_step(logits, labels, num_items)
+        if accumulated > 1:
+            gradient, terms = gradient / accumulated, terms / accumulated
         self._logged_sums += terms
         matrix = criterion.residual_matrix
         if criterion.alpha and matrix.requires_grad:
@@ -167,12 +177,17 @@ class KRTrainer(Trainer):
         return x if self.accelerator.num_processes == 1 else cast(Tensor, self.accelerator.reduce(x, "sum"))
 
     def call_model_init(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """As `Trainer.call_model_init`; with a fresh model, as each trial of a search has, S starts from zero again."""
+        """As `Trainer.call_model_init`; with a fresh model, as each trial of a search has, S starts anew."""
         if self.criterion is not None:
-            nn.init.zeros_(self.criterion.residual_matrix)
-            self.residual_optimizer = self._make_residual_optimizer(self.criterion)
+            self._start_residual_matrix_anew(self.criterion)
         model: nn.Module = super().call_model_init(*args, **kwargs)
         return model
+
+    def _start_residual_matrix_anew(self, criterion: KRLoss) -> None:
+        """S as it was given, from zero as a rule, with an optimizer that knows nothing of it."""
+        with torch.no_grad():
+            criterion.residual_matrix.copy_(self._initial_matrix)
+        self.residual_optimizer = self._make_residual_optimizer(criterion)
 
     def _make_residual_optimizer(self, criterion: KRLoss) -> torch.optim.Adam:
         fused = criterion.residual_matrix.device.type in ("cpu", "cuda")
@@ -223,8 +238,11 @@ class KRTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if self.criterion is not None and checkpoint is not None:
-            load_residual_matrix(self.criterion, self.residual_optimizer, checkpoint)
+        if self.criterion is None or checkpoint is None:
+            return
+        if not load_residual_matrix(self.criterion, self.residual_optimizer, checkpoint):
+            warnings.warn(f"{checkpoint} was written without KRLoss: its residual matrix starts anew", stacklevel=2)
+            self._start_residual_matrix_anew(self.criterion)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
@@ -292,6 +310,9 @@ class _ResidualCallback(EpochCounter):
     ) -> None:
         assert self.trainer.criterion is not None
         self.trainer._step_residual_matrix(self.trainer.criterion)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        cast(dict[str, Any], state.stateful_callbacks).pop(LOSS_ENTRY, None)  # a `save_state` would have no matrix
 
 
 def _check_head(model: nn.Module | None) -> None:

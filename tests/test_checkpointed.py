@@ -34,5 +34,7 @@ def test_a_clock_goes_on_from_the_record_of_a_checkpoint(clock: TrainingClock) -
 
 
 def test_a_checkpoint_without_a_record_does_not_stop_the_clock(clock: TrainingClock) -> None:
-    begin(clock, {})
+    saved: dict[str, Any] = {}
+    begin(clock, saved)
     assert (clock.seconds_before, clock.record()) == (0, 1)
+    assert saved.keys() == {"TrainingClock"}  # where the Trainer puts the next record

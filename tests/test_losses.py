@@ -591,6 +591,10 @@ def test_prints_its_settings_and_gives_them_as_json() -> None:
     assert repr(criterion).startswith("KRLoss(num_labels=3, label_smoothing=0.1, alpha=Constant(alpha=0.5), ")
 
 
+def test_settings_name_a_function_without_its_address() -> None:
+    assert KRLoss(3, alpha=math.exp).settings()["alpha"] == "exp"
+
+
 @both_divergences
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 def test_residual_labels_learn_the_mean_of_p_res(divergence: str, optimizer: type[torch.optim.Optimizer]) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
 from kr_text import KRLoss, KRTrainer
-from kr_text.residual_checkpoint import LOSS_ENTRY, RESIDUAL_FILE
+from kr_text.residual_checkpoint import LOSS_ENTRY, RESIDUAL_FILE, save_residual_matrix
 from trainer_cases import (
     NUM_LABELS,
     arguments,
@@ -86,7 +86,10 @@ def test_checkpoint_holds_the_matrix_its_optimizer_and_the_settings(checkpoint: 
     assert saved["adam.step"] == 4
     assert saved["adam.exp_avg_sq"].max() > 0
     state = json.loads((checkpoint / "trainer_state.json").read_text())
-    assert state["stateful_callbacks"][LOSS_ENTRY] == KRLoss(NUM_LABELS, label_smoothing=0.1).settings()
+    assert state["stateful_callbacks"][LOSS_ENTRY] == {
+        "global_step": 4,
+        **KRLoss(NUM_LABELS, label_smoothing=0.1).settings(),
+    }
 
 
 def test_checkpoint_with_a_truncated_matrix_is_refused(checkpoint: Path) -> None:
@@ -109,15 +112,55 @@ def test_checkpoint_of_another_number_of_classes_is_refused(checkpoint: Path) ->
         resume(checkpoint)
 
 
-def test_checkpoint_of_plain_trainer_is_resumed_with_a_warning_and_s_from_zero(tmp_path: Path) -> None:
-    args = arguments(tmp_path, save_strategy="steps", save_steps=4)
-    Trainer(model=fasttext(), args=args, train_dataset=rows(), data_collator=collate).train()
+def plainly_trained(folder: Path, resume: bool = False) -> None:
+    args = arguments(folder, save_strategy="steps", save_steps=4)
+    trainer = Trainer(model=fasttext(), args=args, train_dataset=rows(), data_collator=collate)
+    trainer.train(resume_from_checkpoint=resume)
+
+
+WITHOUT = "was written without KRLoss.* starts anew"
+
+
+def test_checkpoint_of_plain_trainer_is_resumed_with_a_warning_and_s_anew(tmp_path: Path) -> None:
+    plainly_trained(tmp_path)
     trainer = make_trainer(tmp_path)
-    with pytest.warns(UserWarning, match="checkpoint-4 was written without KRLoss.* starts from zero"):
+    with pytest.warns(UserWarning, match=f"checkpoint-4 {WITHOUT}"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert trainer.state.global_step == 8
     assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 4
     assert matrix(trainer).abs().max() > 0
+    once = matrix(trainer).clone()
+    with pytest.warns(UserWarning, match=f"checkpoint-4 {WITHOUT}"):  # what it has learned since has no part
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    torch.testing.assert_close(matrix(trainer), once, rtol=0, atol=0)
+
+
+def test_checkpoint_of_plain_trainer_that_went_on_from_ours_is_resumed_alike(tmp_path: Path) -> None:
+    """Its trainer_state.json has the entry of ours still."""
+    trained(tmp_path, save_strategy="steps", save_steps=4, max_steps=4)
+    plainly_trained(tmp_path, resume=True)
+    trainer = make_trainer(tmp_path, num_train_epochs=3)
+    with pytest.warns(UserWarning, match=f"checkpoint-8 {WITHOUT}"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert trainer.state.global_step == 12
+
+
+def test_model_that_was_saved_with_its_state_is_resumed_alike(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, save_strategy="steps", save_steps=8)
+    trainer.save_model(str(tmp_path / "saved"))
+    trainer.args.output_dir = str(tmp_path / "saved")
+    trainer.save_state()
+    with pytest.warns(UserWarning, match=f"saved {WITHOUT}"):
+        make_trainer(tmp_path, num_train_epochs=3).train(resume_from_checkpoint=str(tmp_path / "saved"))
+
+
+def test_matrix_does_not_wait_for_the_folder_of_its_checkpoint(tmp_path: Path) -> None:
+    """Which another process may make later, where weights are saved in shards."""
+    criterion = KRLoss(NUM_LABELS)
+    optimizer = torch.optim.Adam([criterion.residual_matrix])
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    save_residual_matrix(criterion, optimizer, str(checkpoint), TrainerState(stateful_callbacks=[]))
+    assert load_file(checkpoint / RESIDUAL_FILE).keys() == {"residual_matrix"}
 
 
 def test_callback_states_can_be_restored_beside_the_matrix(checkpoint: Path) -> None:

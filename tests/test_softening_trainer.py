@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from kr_text.label_softening import (
     SOFTENING_LOSSES,
@@ -108,6 +108,20 @@ def test_a_run_that_was_interrupted_leaves_no_gradient_for_the_next(tmp_path: Pa
         trainer.train()
     trainer.train()
     torch.testing.assert_close(loss_state(trainer), loss_state(trained(tmp_path, "lcm", gradient_accumulation_steps=2)))
+
+
+def test_an_epoch_that_was_not_ended_counts_nothing_in_the_next_training(tmp_path: Path) -> None:
+    counted: list[float] = []
+
+    class Watch(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            counted.append(trainer.criterion.counts.sum().item())
+
+    trainer = make_trainer(tmp_path, "ols", max_steps=3, callbacks=[Watch()])
+    for _ in range(2):
+        trainer.train()
+    assert counted[2] > 0
+    assert counted[0] == counted[3] == 0
 
 
 def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
@@ -283,6 +297,12 @@ def test_several_devices_are_refused(tmp_path: Path) -> None:
     args._n_gpu = 2
     with pytest.raises(ValueError, match="SofteningTrainer must run in one process, on one device, got 2"):
         SofteningTrainer(model=bert(), args=args, loss=ConfidencePenalty(NUM_LABELS))
+
+
+def test_a_model_init_is_refused(tmp_path: Path) -> None:
+    args, loss = arguments(tmp_path), ConfidencePenalty(NUM_LABELS)
+    with pytest.raises(ValueError, match="model_init must be None: the loss would go on from one model to the next"):
+        SofteningTrainer(model_init=lambda: bert(), args=args, loss=loss, train_dataset=rows())
 
 
 def test_fp16_is_refused(tmp_path: Path) -> None:

@@ -276,6 +276,43 @@ def test_any_module_whose_output_has_logits_can_be_trained(tmp_path: Path, remov
     assert 0 < trainer.evaluate()["eval_loss"] < 2
 
 
+class Fixed(Plain):
+    """It says that it is in training, or that it is not, whatever it is told."""
+
+    def __init__(self, training: bool) -> None:
+        super().__init__()
+        self.training = training
+
+    def train(self, mode: bool = True) -> "Fixed":
+        return self
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_the_model_says_does_not_decide_between_training_and_evaluation(tmp_path: Path, training: bool) -> None:
+    trainers = []
+    for make_model in (Plain, lambda: Fixed(training)):
+        set_seed(0)
+        trainer = trained(tmp_path, make_model(), loss=KRLoss(NUM_LABELS, label_smoothing=0.1), eval_dataset=rows())
+        trainer.evaluate()
+        trainers.append(trainer)
+    plain, fixed = trainers
+    assert numbers(fixed) == numbers(plain)
+    torch.testing.assert_close(matrix(fixed), matrix(plain), rtol=0, atol=0)
+    assert fixed.criterion is not None
+    assert fixed.criterion.residual_matrix.grad is None
+
+
+def test_labels_of_32_bits_are_trained_and_evaluated(tmp_path: Path) -> None:
+    data = rows().cast_column("labels", Value("int32"))
+
+    def collate_as_they_are(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {**collate(batch), "labels": torch.tensor([row["labels"] for row in batch], dtype=torch.int32)}
+
+    settings: dict[str, Any] = {"eval_dataset": data, "eval_strategy": "epoch"}
+    narrow = trained(tmp_path, data=data, data_collator=collate_as_they_are, **settings)
+    assert numbers(narrow) == numbers(trained(tmp_path, **settings))
+
+
 def test_ce_asks_nothing_of_the_model(tmp_path: Path) -> None:
     KRTrainer(model=Plain(), args=arguments(tmp_path), loss="ce")
 

@@ -264,6 +264,42 @@ def test_each_trial_of_a_search_starts_with_s_at_zero(tmp_path: Path) -> None:
     assert_trained(trainer, 3)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_each_model_starts_with_s_as_it_was_given(tmp_path: Path, frozen: bool) -> None:
+    criterion = KRLoss(NUM_LABELS)
+    given = torch.arange(16.0).view(4, 4)
+    criterion.residual_matrix.data.copy_(given)
+    criterion.residual_matrix.requires_grad_(not frozen)
+    at_the_start = AtTheStart()
+    trainer = make_trainer(tmp_path, model_init=lambda: bert(), loss=criterion, max_steps=2, callbacks=[at_the_start])
+    at_the_start.trainer = trainer
+    trainer.train()
+    assert torch.equal(matrix(trainer), given) == frozen
+    trainer.train()
+    assert at_the_start.found == [(15.0, 0)] * 2
+
+
+def test_a_training_step_of_the_users_own_that_divides_by_itself(tmp_path: Path) -> None:
+    class Mine(Trainer):
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+            loss = cast(Tensor, self.compute_loss(model, inputs)) / self.args.gradient_accumulation_steps
+            self.accelerator.backward(loss)
+            return loss.detach()
+
+    class Both(KRTrainer, Mine):
+        pass
+
+    settings: dict[str, Any] = {"gradient_accumulation_steps": 2, "max_steps": 4}
+    mine = trained(tmp_path, bert(), trainer_class=Both, **settings)
+    assert_close_logs(mine, trained(tmp_path, bert(), **settings))
+
+
+def assert_close_logs(trainer: KRTrainer, other: KRTrainer) -> None:
+    for ours, theirs in zip(training_logs(trainer), training_logs(other), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+    torch.testing.assert_close(matrix(trainer), matrix(other), rtol=0, atol=1e-6)
+
+
 def test_iterable_data_has_an_alpha_of_its_steps(tmp_path: Path) -> None:
     trainer = trained(
         tmp_path,
@@ -417,3 +453,18 @@ def test_model_that_returns_tuples(tmp_path: Path) -> None:
     torch.testing.assert_close(weights(trainer), weights(plain), rtol=0, atol=0)
     data = cast(Dataset, rows(20, seed=1))
     assert np.array_equal(cast(Any, trainer.predict(data).predictions), cast(Any, plain.predict(data).predictions))
+
+
+def test_model_that_returns_no_loss_before_its_logits(tmp_path: Path) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert()
+
+        def forward(self, input_ids: Tensor) -> tuple[None, Tensor]:
+            return None, self.bert(input_ids).logits
+
+    data = cast(Dataset, rows(20, seed=1))
+    pair, plain = trained(tmp_path, Pair(), loss=KRLoss(NUM_LABELS, label_smoothing=0.1)), trained(tmp_path, bert())
+    torch.testing.assert_close(matrix(pair), matrix(plain), rtol=0, atol=0)
+    assert np.array_equal(cast(Any, pair.predict(data).predictions), cast(Any, plain.predict(data).predictions))
