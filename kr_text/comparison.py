@@ -115,8 +115,8 @@ def comparison_markdown(result: Comparison) -> str:
         f"# {result['model']} on {result['dataset']}\n\n"
         f"{result['num_train_rows']:,} training rows, {result['num_test_rows']:,} test rows, seeds "
         f"{', '.join(map(str, result['seeds']))}; mean ± standard deviation over the seeds. Differences are paired, "
-        "row by row and seed by seed: Student's t with the standard error of a bootstrap over rows and seeds, p-values "
-        "Holm-corrected.\n\n" + markdown_table(headings, rows) + f"\n\n```sh\n{result['command']}\n```\n"
+        "row by row and seed by seed: a bootstrap over rows and seeds, with the distribution of Behrens and Fisher; "
+        "p-values are Holm-corrected.\n\n" + markdown_table(headings, rows) + f"\n\n```sh\n{result['command']}\n```\n"
     )
 
 

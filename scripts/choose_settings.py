@@ -32,11 +32,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("table3", type=Path, help="grid whose numbers of seeds they get")
     parser.add_argument("grid", type=Path, help="file for the grid of the chosen settings")
     flags = parser.parse_args(argv)
+    refuse_unfinished(flags.tuning)
     tries = mean_validation_errors(read_results(flags.tuning).values())
     table = tries_table(tries)
     write_text(table, flags.tuning / "README.md")
     write_text(chosen_grid(tries, read_grid(flags.table3)), flags.grid)
     print(table)
+
+
+def refuse_unfinished(tuning: Path) -> None:
+    """Every loss has as many tries as the grids ask for, or none of them wins.
+
+    Raises:
+        ValueError: some are not there yet.
+    """
+    results = read_results(tuning)
+    for path in sorted(tuning.glob("*.yaml")):
+        runs = read_grid(path).runs
+        if missing := [run for run in runs if run.key not in results]:
+            raise ValueError(f"{path}: {len(missing)} of {len(runs)} runs are not finished: kr-text run {path}")
 
 
 def mean_validation_errors(results: Iterable[Result]) -> Tries:

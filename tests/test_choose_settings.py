@@ -56,6 +56,14 @@ def test_the_least_mean_validation_error_is_chosen_and_the_test_error_has_no_par
     assert [run.training for run in ranked[(*places[0], "ce")]] == ["learning_rate=0.3", "learning_rate=0.1"]
 
 
+def test_nothing_is_chosen_before_all_have_had_their_tries(tuning: Path, table3: Path, tmp_path: Path) -> None:
+    block = "{dataset: ag_news, model: fasttext, loss: kr, seed: [101, 102], loss_overrides: [alpha=0.3, alpha=2]}"
+    (tuning / "losses.yaml").write_text(f"title: t\nabout: a\nruns:\n  - {block}\n")
+    with pytest.raises(ValueError, match=r"losses\.yaml: 2 of 4 runs are not finished: kr-text run .*losses\.yaml"):
+        main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
+    assert not (tmp_path / "chosen.yaml").exists()
+
+
 def test_a_tie_goes_to_the_first(tmp_path: Path) -> None:
     for setting in ("alpha=9", "alpha=1"):
         add_result(tmp_path, outcome(Run("a", "fasttext", "kr", loss_overrides=setting), validation=5.0))

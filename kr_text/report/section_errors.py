@@ -66,8 +66,8 @@ def table3_blocks(study: Study, grid: Grid) -> list[Block]:
 def chosen_blocks(study: Study, grid: Grid) -> list[Block]:
     """The same with a column for each loss, whose settings, chosen for each place, stand in the cells."""
     cells = with_baselines(study, study.cells(grid))
-    errors = _errors(study, cells, _loss_alone, beside_paper=True)
-    return errors + average_blocks(study, against_ce(study, cells), "CE", _loss_alone)
+    errors = _errors(study, cells, loss_alone, beside_paper=True)
+    return errors + average_blocks(study, against_ce(study, cells), "CE", loss_alone)
 
 
 def readings_blocks(study: Study, grid: Grid) -> list[Block]:
@@ -80,7 +80,8 @@ def readings_blocks(study: Study, grid: Grid) -> list[Block]:
     return errors + verdict_blocks(study, pairs, DEFAULTS) + average_blocks(study, pairs, DEFAULTS)
 
 
-def _loss_alone(setting: Run) -> str:
+def loss_alone(setting: Run) -> str:
+    """The loss, whatever is told it beside."""
     return setting.loss.upper()
 
 
@@ -177,8 +178,9 @@ def verdict_blocks(
     ]
     caption = (
         f"Error less that of {baseline} over the seeds that both have: below 0 the method is better. The interval is "
-        "that of Student's t, with the standard error of a bootstrap over test rows and seeds; p is the larger of its "
-        f"and of McNemar's test, with Holm's correction for the {len(rows)} lines of the table."
+        "that of a bootstrap over test rows and seeds, with the distribution of Behrens and Fisher, since few seeds "
+        "tell little of their variance; p is the larger of its and of McNemar's test on the predictions of all seeds "
+        f"together (by itself too sure), with Holm's correction for the {len(rows)} lines of the table."
     )
     return [
         Paragraph(word_counts(by_name, baseline)),
@@ -189,15 +191,26 @@ def verdict_blocks(
 def average_blocks(
     study: Study, pairs: Sequence[Pair], baseline: str, name: Callable[[Run], str] = loss_name
 ) -> list[Block]:
-    """The mean difference of each method, by its name, over the pairs that have a verdict, where it has several."""
-    by_name: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        if study.verdict(*pair):
-            by_name.setdefault(name(pair[0].setting), []).append(pair)
-    means = {method: mean_difference(those) for method, those in by_name.items() if len(those) > 1}
+    """The mean difference of each method, by its name, where there are several places to take it over."""
+    means = shared_averages(study, pairs, name)
     return [Paragraph(averages_text(means, baseline))] if means else []
 
 
-def mean_difference(pairs: Sequence[Pair]) -> Average:
-    """The mean over the pairs of their differences."""
-    return average([(method.results, baseline.results) for method, baseline in pairs])
+def shared_averages(study: Study, pairs: Sequence[Pair], name: Callable[[Run], str] = loss_name) -> dict[str, Average]:
+    """The mean difference of each method, by its name, over the places where all of them have a verdict.
+
+    A method that has no more than half of the places of another is left out. Nothing where there is one place at most.
+    """
+    by_name: dict[str, dict[Run, Pair]] = {}
+    for pair in pairs:
+        if study.verdict(*pair):
+            by_name.setdefault(name(pair[0].setting), {})[place(pair[0].setting)] = pair
+    most = max(map(len, by_name.values()), default=0)
+    by_name = {method: those for method, those in by_name.items() if 2 * len(those) > most}
+    shared = [where for where in next(iter(by_name.values()), {}) if all(where in those for those in by_name.values())]
+    if len(shared) < 2:
+        return {}
+    return {
+        method: average([(those[where][0].results, those[where][1].results) for where in shared])
+        for method, those in by_name.items()
+    }

@@ -133,8 +133,9 @@ def _agreement(pairs: Sequence[tuple[Cell, Cell]]) -> list[Block]:
     if not rows:
         return []
     caption = (
-        "The learned residual labels beside the mistakes of CE on the test rows with the same seed: mean over the "
-        "classes of the rank correlation of their rows, mean over the seeds, and least and most."
+        "The learned residual labels beside the mistakes of CE on the test rows with the same seed, each of the epoch "
+        "that was kept: mean over the classes of the rank correlation of their rows, mean over the seeds, and least "
+        "and most."
     )
     positive = sum(mean > 0 for mean in means)
     sentence = (
@@ -174,6 +175,7 @@ def _beside_figure(ours: Cell, ce: Cell, number: int) -> Figure:
     svg = heat_maps([("", matrices)], columns, learned["dataset"]["class_names"], name)
     caption = (
         f"{title}, seed {seed}: the residual labels that {loss_name(ours.setting)} learned, and of the test rows that "
-        "CE gave a wrong class, the share that was given each, in %, by true class (down)."
+        "CE gave a wrong class, the share that was given each, in %, by true class (down); both of the epoch that was "
+        "kept."
     )
     return Figure(name, svg, caption, f"Two heat maps for {title}: {' and '.join(columns)}.")

@@ -29,9 +29,9 @@ def wrong_label_table(cells: Sequence[Cell]) -> Table | None:
             names = place_names(where, [result for cell in those for result in cell.results])
             rows.append((*names, f"{chance:.3f}", *(found.get(name, NOTHING) for name in headings)))
     caption = (
-        "Finding wrong labels among the training rows: as many rows as have one, taken where the label has the least "
-        "probability; the share of them that are wrong indeed, mean ± standard deviation over the seeds, whose number "
-        "is in brackets. Chance is the share of wrong labels."
+        "Finding wrong labels among the training rows, by the model that was trained on them: as many rows as have "
+        "one, taken where the label has the least probability; the share of them that are wrong indeed, mean ± "
+        "standard deviation over the seeds, whose number is in brackets. Chance is the share of wrong labels."
     )
     return Table(caption, (*PLACE_HEADINGS, "chance", *headings), tuple(rows)) if rows else None
 

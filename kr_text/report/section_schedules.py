@@ -7,11 +7,11 @@ import numpy as np
 from kr_text.experiments import Run
 from kr_text.grids import Grid
 from kr_text.overrides import Value, parse_overrides
-from kr_text.report.blocks import Block, Figure
+from kr_text.report.blocks import Block, Figure, Table
 from kr_text.report.figures import Curve, Kind, Panel, curves
 from kr_text.report.section_errors import error_blocks
-from kr_text.report.study import Cell, Study, places
-from kr_text.report.wording import place_title
+from kr_text.report.study import Cell, Study, place, places
+from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title
 from kr_text.schedules import Exponential, Schedule, Truncated
 
 GAMMA = 0.99  # of KRLoss, where a run names none
@@ -24,7 +24,21 @@ def schedule_blocks(study: Study, grid: Grid) -> list[Block]:
         return error_blocks(study, grid)
     by_place = enumerate(places(cells).items(), 1)
     figures = [_error_figure(study, where, those, number) for number, (where, those) in by_place]
-    return [_alpha_figure(cells), *figures, *error_blocks(study, grid)]
+    return [_alpha_figure(cells), *figures, *error_blocks(study, grid), _kept_table(cells)]
+
+
+def _kept_table(cells: Sequence[Cell]) -> Table:
+    """Which epochs were kept: up to there alone can schedules differ."""
+    rows = []
+    for cell in cells:
+        kept = [result.report["best_epoch"] for result in cell.results]
+        names = (*place_names(place(cell.setting), cell.results), loss_name(cell.setting))
+        rows.append((*names, f"{np.median(kept):g} ({min(kept):g} to {max(kept):g})"))
+    caption = (
+        "The epoch that was kept, that of the least validation error: median over the seeds, and least and most. "
+        "Where it is the first, every gamma trained the same model up to there."
+    )
+    return Table(caption, (*PLACE_HEADINGS, "loss", "epoch"), tuple(rows))
 
 
 def schedule(setting: Run) -> Schedule:

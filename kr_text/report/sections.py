@@ -15,8 +15,9 @@ from kr_text.report.section_errors import (
     chosen_blocks,
     compared,
     error_blocks,
-    mean_difference,
+    loss_alone,
     readings_blocks,
+    shared_averages,
     softening_blocks,
     table3_blocks,
     with_baselines,
@@ -80,8 +81,11 @@ def headline(study: Study) -> Paragraph:
         verdicts = {pair: verdict for pair, verdict in found if pair[0].setting.loss == "kr-ls"}
         if verdicts:
             sentences.append(count_words(method, list(verdicts.values()), "CE"))
-        if len(verdicts) > 1:
-            sentences.append(f"On average {average_text(mean_difference(list(verdicts)))} points.")
+        averages = shared_averages(study, against_ce(study, cells), loss_alone)
+        if "KR-LS" in averages:
+            mean = averages["KR-LS"]
+            where = f"the {mean.num_comparisons} where all losses were run"
+            sentences.append(f"On average over {where} {average_text(mean)} points.")
     return Paragraph(" ".join([*sentences, progress(len(study.results), study.num_planned)]))
 
 

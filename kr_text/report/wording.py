@@ -87,11 +87,12 @@ def word_counts(verdicts: Mapping[str, Sequence[Verdict]], baseline: str) -> str
 
 
 def averages_text(averages: Mapping[str, Average], baseline: str) -> str:
-    """What methods do on average, with intervals and the number of comparisons."""
-    texts = [f"{name}: {average_text(each)} over {each.num_comparisons}" for name, each in averages.items()]
+    """What methods do on average over the same comparisons, with intervals."""
+    texts = [f"{name}: {average_text(each)}" for name, each in averages.items()]
+    num_comparisons = next(iter(averages.values())).num_comparisons
     return (
-        f"Mean difference from {baseline}, in points, with a 95% interval for these data sets and models. "
-        f"{'; '.join(texts)} comparisons."
+        f"Mean difference from {baseline}, in points, over the {num_comparisons} settings where all of these were run, "
+        f"with a 95% interval for these data sets and models. {'; '.join(texts)}."
     )
 
 
