@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str], started: float) -> None:
-    from kr_text.arguments import parse_training
+    from kr_text.arguments import command_line, parse_training
     from kr_text.process import prepare_for_training
     from kr_text.reports import report_markdown
     from kr_text.training import train
 
     prepare_for_training()
     run, args = parse_training(argv, "kr-text train")
-    report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=started)
+    report = train(run, args, command=command_line(["kr-text", "train", *argv]), started=started)
     if args.process_index == 0:
         print(report_markdown(report))
         print(f"Saved in {args.output_dir}", file=sys.stderr)
@@ -145,11 +144,12 @@ def _compare(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--output_dir", default="runs/comparison", help="%(default)s")
     own, flags = parser.parse_known_args(argv)
 
+    from kr_text.arguments import command_line
     from kr_text.comparison import compare, comparison_markdown
     from kr_text.process import prepare_for_training
 
     prepare_for_training()
-    command = shlex.join(["kr-text", "compare", *argv])
+    command = command_line(["kr-text", "compare", *argv])
     result = compare(own.losses, own.seeds, own.output_dir, flags, command=command)
     print(comparison_markdown(result))
     print(f"Saved in {own.output_dir}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from kr_text.arguments import parse_training
+from kr_text.arguments import command_line, parse_training
 from kr_text.reports import Report, format_number, markdown_table, write_json, write_text
 from kr_text.run_settings import run_settings, saved_settings
 from kr_text.statistics import holm, mean_and_deviation, paired_bootstrap
@@ -141,7 +140,7 @@ def _train(argv: list[str]) -> Report:
     folder = Path(argv[-1])
     how = "--resume" if last_checkpoint(folder) else "--overwrite"  # a checkpoint cut off in writing is no use
     run, args = parse_training([*argv, how], "kr-text compare")
-    report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=time.time())
+    report = train(run, args, command=command_line(["kr-text", "train", *argv]), started=time.time())
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     return report

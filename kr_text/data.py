@@ -298,7 +298,7 @@ def _is_string(feature: Any) -> bool:
 def _class_names(labels: Sequence[Any]) -> list[str]:
     names = {name for label in labels if label is not None and (name := str(label).strip())}
     numbers = all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in names)
-    return sorted(names, key=float) if numbers else sorted(names)
+    return sorted(names, key=lambda name: (float(name), name)) if numbers else sorted(names)
 
 
 def _cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:

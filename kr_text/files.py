@@ -141,6 +141,7 @@ def first_record(file: Path) -> Any:
 def _records(file: Path) -> Iterator[Any]:
     """Lists (CSV) or dicts (JSON), one by one: slow, but it can say which row is wrong and why."""
     row = 0
+    csv.field_size_limit(2**31 - 1)  # of 131,072 characters by default
     try:
         with _open(file) as stream:
             lines = (line.decode("utf-8-sig") for line in stream)

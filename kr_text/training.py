@@ -34,7 +34,7 @@ from kr_text.encoding import encode
 from kr_text.environment import environment
 from kr_text.label_matrices import LabelMatrixRecorder
 from kr_text.losses import KRLoss
-from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
+from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix, only_logits
 from kr_text.named_losses import make_loss
 from kr_text.overrides import parse_overrides
 from kr_text.process import peak_memory_mb
@@ -127,27 +127,25 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
 
 def _checkpoint_to_resume(folder: Path, run: RunArguments, args: TrainingArguments) -> str | None:
     """The checkpoint to resume from, if any; refuses a folder that holds a run, unless told what to do with it."""
-    if args.resume_from_checkpoint:
-        return args.resume_from_checkpoint
-    if run.resume:
-        checkpoint = last_checkpoint(folder)
-        if checkpoint is None:
-            raise ValueError(f"{folder} must hold a checkpoint to resume from, and holds none; leave out --resume")
+    checkpoint = args.resume_from_checkpoint or (last_checkpoint(folder) if run.resume else None)
+    if run.resume and checkpoint is None:
+        raise ValueError(f"{folder} must hold a checkpoint to resume from, and holds none; leave out --resume")
+    if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
         check_same_run(run, folder)
-        return checkpoint
-    if not run.overwrite and (any(folder.glob("checkpoint-*")) or (folder / "report.json").exists()):
+    elif not run.overwrite and (any(folder.glob("checkpoint-*")) or (folder / "report.json").exists()):
         raise FileExistsError(
             f"{folder} holds a run already; give --resume to go on, --overwrite to replace it, or --output_dir"
         )
-    return None
+    return checkpoint
 
 
 def _empty(folder: Path) -> None:
     """Removes the run that a folder holds, now that nothing is left to check of the one that takes its place."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)
-    for name in ("report.json", "report.md", RESIDUAL_FILE, PREDICTIONS_FILE):
-        (folder / name).unlink(missing_ok=True)
+    for name in ("report.json", "report.md", "config.json", "model*.safetensors*", RESIDUAL_FILE, PREDICTIONS_FILE):
+        for path in folder.glob(name):
+            path.unlink()
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -186,7 +184,7 @@ def _predict(trainer: Trainer, rows: pa.Table, batches: Callable[[pa.Table], Bat
     prediction = trainer.predict(cast(Any, batches(rows.take(order))))
     for name, value in given.items():
         setattr(trainer.args, name, value)
-    sorted_logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
+    sorted_logits = only_logits(prediction.predictions)  # (N, K)
     logits, labels = np.empty(sorted_logits.shape), np.empty(len(order), dtype=np.int64)
     logits[order] = sorted_logits
     labels[order] = cast(npt.NDArray[np.int64], prediction.label_ids)
