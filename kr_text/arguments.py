@@ -3,7 +3,7 @@
 import difflib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -149,6 +149,12 @@ def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    ours = {each.name for each in fields(RunArguments)}
+    for key, value in given.items():
+        if value is None and parser.get_default(key) is not None:
+            raise ValueError(f"{path}: {key} must have a value, got none")
+        if key in ours and isinstance(value, list | dict):
+            raise ValueError(f"{path}: {key} must be one value, or text such as a=1,b=2, got {value}")
     return {key: value if isinstance(value, list | dict | None) else as_text[key] for key, value in given.items()}
 
 

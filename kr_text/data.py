@@ -230,9 +230,9 @@ def _check_class_names(features: dict[str, Features], label_column: str, where: 
     labels = {split: getattr(of_split.get(label_column), "names", None) for split, of_split in features.items()}
     for split, names in labels.items():
         if "train" in labels and names != labels["train"]:
-            told = [listed(of_split or ["no names"]) for of_split in (labels["train"], names)]
+            train, own = (listed(of_split or ["no names"]) for of_split in (labels["train"], names))
             raise ValueError(
-                f"{where[split]}: {label_column} must have the classes of train in their order, {told[0]}, got {told[1]}: "
+                f"{where[split]}: {label_column} must have the classes of train in their order, {train}, got {own}: "
                 "encode all splits together, or save names in place of numbers"
             )
 

@@ -181,10 +181,21 @@ def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool, train: Path) 
         if not is_csv(file):
             for field in schema:
                 value = record.get(field.name)
+                if isinstance(value, str) and not is_unicode(value):
+                    raise ValueError(f"{file}: row {row}: {field.name} must be Unicode, got half of a surrogate pair")
                 if value is not None and pa.scalar(value).type != field.type:
                     before = "the rows before" if file == train else train
                     rule = f"{field.name} must be {field.type} as in {before}"
                     raise ValueError(f"{file}: row {row}: {rule}, got {value!r}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 has the text: JSON can hold halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_csv(file: Path) -> bool:

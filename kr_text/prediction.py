@@ -26,7 +26,7 @@ from transformers import (
 import kr_text.models  # noqa: F401  registers the four classifiers with the Auto classes
 from kr_text.batches import batches_for
 from kr_text.encoding import encode_texts
-from kr_text.files import listed
+from kr_text.files import is_unicode, listed
 from kr_text.metrics import classification_metrics
 
 T = TypeVar("T")
@@ -191,6 +191,8 @@ def _text(record: Any, columns: list[str]) -> str:
             raise ValueError(f"must have the column {column!r}, has {listed(list(record))}; give --text_column")
         if not isinstance(record[column], str | None):
             raise ValueError(f"{column} must be a text, got {record[column]!r:.40}")
+        if record[column] and not is_unicode(record[column]):
+            raise ValueError(f"{column} must be Unicode, got half of a surrogate pair")
     return " ".join(field for column in columns if (field := (record[column] or "").strip()))
 
 

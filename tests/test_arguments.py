@@ -219,3 +219,20 @@ def test_label_smoothing_is_a_loss_here() -> None:
 def test_a_command_line_in_a_report_has_no_secrets() -> None:
     argv = ["kr-text", "train", "--hub_token", "hf_1", "--push_to_hub_token=hf_2", "--dataset", "my data"]
     assert command_line(argv) == "kr-text train --hub_token ... --push_to_hub_token=... --dataset 'my data'"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "loss_overrides: {alpha: 0.3}",
+            r"loss_overrides must be one value, or text such as a=1,b=2, got {'alpha': 0\.3}",
+        ),
+        ("text_column: [title, body]", "text_column must be one value"),
+        ("dataset:", "dataset must have a value, got none"),
+        ("seed:", "seed must have a value, got none"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(config: Path, line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"run\.yaml: {message}"):
+        with_config(config, line)

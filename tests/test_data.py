@@ -663,6 +663,7 @@ def test_a_header_without_rows_is_an_error(tmp_path: Path, cache_dir: str) -> No
         ('{"text": "a", "label": 1}', "label must be string as in the rows before, got 1"),
         ('{"text": "a"}', "label must be a class of train .*, got None"),
         ('{"text": null, "label": "pos"}', "text must not be empty"),
+        ('{"text": "a \\ud83d", "label": "pos"}', "text must be Unicode, got half of a surrogate pair"),
     ],
 )
 def test_a_wrong_json_line_is_named(tmp_path: Path, cache_dir: str, line: str, message: str) -> None:

@@ -354,3 +354,9 @@ def test_positions_of_robertas_kind_begin_after_that_of_padding() -> None:
     with pytest.raises((IndexError, RuntimeError)):
         roberta(input_ids=torch.full((1, 19), 5))
     assert max_positions(BertForSequenceClassification(BertConfig(max_position_embeddings=20, **TINY))) == 20
+
+
+def test_half_of_a_surrogate_pair_is_refused_by_its_row(tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n{"text": "b \\ud83d"}\n')
+    with pytest.raises(ValueError, match=r"texts\.jsonl: row 2: text must be Unicode, got half of a surrogate pair"):
+        list(read_texts(str(tmp_path / "texts.jsonl")))
