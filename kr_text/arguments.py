@@ -1,8 +1,9 @@
 """What a training run is told: flags, over a YAML file, over the recipe, over defaults."""
 
 import difflib
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -55,7 +56,7 @@ class RunArguments:
     )
     loss: str = _flag("kr-ls", "the training loss", choices=NAMES)
     loss_overrides: str | None = _flag(
-        None, "settings of the loss, as in alpha=0.3,gamma=0.9,label_smoothing=0.2,until=2,divergence=as_printed"
+        None, "settings of the loss, as in alpha=0.3,until=2,label_smoothing=0.2,divergence=as_printed"
     )
     residual_learning_rate: float = _flag(1e-2, "learning rate of the residual matrix, or of what else a loss learns")
     teacher: str | None = _flag(None, "for loss kd: a saved classifier of any kind, a folder or an id on the Hub")
@@ -71,6 +72,7 @@ class RunArguments:
     overwrite: bool = _flag(False, "replace the run that the output folder holds")
 
     def __post_init__(self) -> None:
+        self.loss_overrides, self.teacher = self.loss_overrides or None, self.teacher or None
         if self.loss not in NAMES:  # argparse lets a default through, and a YAML file gives defaults
             raise ValueError(f"loss must be one of {', '.join(NAMES)}, got {self.loss!r}")
         if (self.loss == "kd") != (self.teacher is not None):
@@ -120,9 +122,17 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
     flags = parser.parse_args(argv)
     output_dir = Path("runs") / "-".join(Path(part).name for part in (flags.model, flags.dataset, flags.loss))
     training = recipe(flags.model, flags.dataset).training
-    parser.set_defaults(**{**TRAINING_DEFAULTS, "output_dir": str(output_dir), **training, **given})
+    defaults = {**TRAINING_DEFAULTS, "output_dir": str(output_dir), **training}
+    if flags.metric_for_best_model:  # of the metrics of a run, the others are less where they are better
+        defaults["greater_is_better"] = flags.metric_for_best_model.removeprefix("eval_") == "macro_f1"
+    parser.set_defaults(**{**defaults, **given})
     default_training()
     run, args, _ = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
+    if args.label_smoothing_factor:
+        raise ValueError(
+            f"label_smoothing_factor must be 0, got {args.label_smoothing_factor}: give --loss ls --loss_overrides "
+            f"label_smoothing={args.label_smoothing_factor}"
+        )
     return run, args
 
 
@@ -139,4 +149,23 @@ def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    ours = {each.name for each in fields(RunArguments)}
+    for key, value in given.items():
+        if value is None and parser.get_default(key) is not None:
+            raise ValueError(f"{path}: {key} must have a value, got none")
+        if key in ours and isinstance(value, list | dict):
+            raise ValueError(f"{path}: {key} must be one value, or text such as a=1,b=2, got {value}")
     return {key: value if isinstance(value, list | dict | None) else as_text[key] for key, value in given.items()}
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command line, for reports; the value of a flag that ends in _token is left out."""
+    shown = list(argv)
+    for place, flag in enumerate(argv):
+        name, equals, _ = flag.partition("=")
+        if name.startswith("--") and name.endswith("_token"):
+            if equals:
+                shown[place] = f"{name}=..."
+            else:
+                shown[place + 1 : place + 2] = ["..."]
+    return shlex.join(shown)

@@ -71,7 +71,10 @@ def _pretrained(
     _override(config, run.config_overrides)
     with _pretrained_in(run.model):
         model = AutoModelForSequenceClassification.from_pretrained(
-            run.model, config=config, ignore_mismatched_sizes=True
+            run.model,
+            config=config,
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,  # in the half precision of some checkpoints small steps are rounded away
         )
     tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
     return tokenizer, model

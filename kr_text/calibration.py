@@ -24,6 +24,8 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     def nll(log_temperature: float) -> float:
         return -float(log_softmax(z * np.exp(-log_temperature), axis=1)[rows, y].mean())
 
+    if not np.ptp(z, axis=1).any():  # every temperature is as good
+        return 1.0
     return float(np.exp(minimize_scalar(nll, bounds=LOG_RANGE, method="bounded", options={"xatol": 1e-4}).x))
 
 

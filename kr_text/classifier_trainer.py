@@ -31,6 +31,14 @@ class BatchesTrainer(Trainer):
         with threads_for_loops():
             return super().train(*args, **kwargs)
 
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader[Any]:
+        """As `Trainer.get_eval_dataloader`, of all rows: what `dataloader_drop_last` drops are rows of training."""
+        given, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = given
+
     def _load_callback_state(self) -> None:
         """Nothing: ours read their records by themselves, and the Trainer would put other callbacks in their place."""
 

@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str], started: float) -> None:
-    from kr_text.arguments import parse_training
+    from kr_text.arguments import command_line, parse_training
     from kr_text.process import prepare_for_training
     from kr_text.reports import report_markdown
     from kr_text.training import train
 
     prepare_for_training()
     run, args = parse_training(argv, "kr-text train")
-    report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=started)
+    report = train(run, args, command=command_line(["kr-text", "train", *argv]), started=started)
     if args.process_index == 0:
         print(report_markdown(report))
         print(f"Saved in {args.output_dir}", file=sys.stderr)
@@ -82,7 +81,11 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
     parser = argparse.ArgumentParser("kr-text evaluate", description="Measures a saved model on labelled rows.")
     parser.add_argument("model", help="a saved model's folder")
     parser.add_argument("--dataset", required=True, help="as for `kr-text train`")
-    parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    parser.add_argument(
+        "--split",
+        choices=["train", "validation", "test"],
+        help="of the data set; by default test, or all of one file that is not the one of the training",
+    )
     parser.add_argument("--text_column", help="column with the text; several, comma-separated, are joined")
     parser.add_argument("--label_column", help="column with the class")
     parser.add_argument("--batch_size", type=int, default=64)
@@ -91,21 +94,24 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
 
     from pathlib import Path
 
-    from kr_text.data import load
+    from kr_text.data import load, load_rows
     from kr_text.prediction import Classifier, evaluate
     from kr_text.reports import metrics_table
     from kr_text.run_settings import saved_settings
 
     _hide_progress_of_loading()
+    classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)
+    columns = {"text_column": flags.text_column, "label_column": flags.label_column}
     trained = saved_settings(Path(flags.model)) or {}
-    data = load(
-        flags.dataset,
-        text_column=flags.text_column,
-        label_column=flags.label_column,
-        validation_size=trained.get("validation_size"),  # a missing split is cut as it was for training
-    )
-    metrics = evaluate(Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16), data[flags.split])
-    print(metrics_table(metrics))
+    known = Path(trained.get("dataset", "")).name == Path(flags.dataset).name
+    if flags.split is None and Path(flags.dataset).is_file() and not known:
+        rows = load_rows(flags.dataset, classifier.names, **columns)
+        message = "%s: measured on all %d rows; --split test is for a file that the model was trained on"
+        logging.getLogger("kr_text").warning(message, flags.dataset, rows.num_rows)
+    else:  # a missing split is cut as it was for training
+        data = load(flags.dataset, validation_size=trained.get("validation_size"), **columns)
+        rows = data[flags.split or "test"]
+    print(metrics_table(evaluate(classifier, rows)))
 
 
 def _predict(argv: Sequence[str], started: float) -> None:
@@ -145,11 +151,12 @@ def _compare(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--output_dir", default="runs/comparison", help="%(default)s")
     own, flags = parser.parse_known_args(argv)
 
+    from kr_text.arguments import command_line
     from kr_text.comparison import compare, comparison_markdown
     from kr_text.process import prepare_for_training
 
     prepare_for_training()
-    command = shlex.join(["kr-text", "compare", *argv])
+    command = command_line(["kr-text", "compare", *argv])
     result = compare(own.losses, own.seeds, own.output_dir, flags, command=command)
     print(comparison_markdown(result))
     print(f"Saved in {own.output_dir}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from kr_text.arguments import parse_training
+from kr_text.arguments import command_line, parse_training
+from kr_text.data import fingerprint
 from kr_text.reports import Report, format_number, markdown_table, write_json, write_text
-from kr_text.run_settings import run_settings, saved_settings
+from kr_text.run_settings import DATA, run_settings, saved_settings
 from kr_text.statistics import holm, mean_and_deviation, paired_bootstrap
-from kr_text.training import PREDICTIONS_FILE, last_checkpoint, train
+from kr_text.training import PREDICTIONS_FILE, last_checkpoint, load_for, train
 
 OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ from run to run
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
@@ -58,7 +58,8 @@ def compare(
         losses: names as for `kr-text train`; "ce" is the baseline, or the first one where it is left out.
         seeds: of the runs.
         output_dir: where everything goes.
-        flags: further flags of `kr-text train`, the same for every run.
+        flags: further flags of `kr-text train`, the same for every run; `--loss_overrides` are of all losses but "ce",
+            which has none, and `--teacher` of "kd".
         command: the command line, for the report.
 
     Raises:
@@ -67,16 +68,14 @@ def compare(
     for name, values in (("losses", losses), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} must be one or more, each once, got {', '.join(map(str, values)) or 'none'}")
-    names = {flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
-    if own := sorted(names & OWN_FLAGS):
+    if own := sorted(_flag_names(flags) & OWN_FLAGS):
         raise ValueError(f"flags must be those that all runs share, got --{', --'.join(own)}; see losses and seeds")
     runs = {
-        (loss, seed): [*flags, "--loss", loss, "--seed", str(seed), "--output_dir", f"{output_dir}/{loss}-seed{seed}"]
-        for seed in seeds
-        for loss in losses
+        (loss, seed): _argv(flags, loss, seed, f"{output_dir}/{loss}-seed{seed}") for seed in seeds for loss in losses
     }
     for argv in runs.values():
         _check_folder(argv)
+    _check_data(list(runs.values()))
     reports = {key: _finished(argv) or _train(argv) for key, argv in runs.items()}
     baseline = "ce" if "ce" in losses else losses[0]
     some = reports[baseline, seeds[0]]
@@ -120,6 +119,29 @@ def comparison_markdown(result: Comparison) -> str:
     )
 
 
+def _argv(flags: Sequence[str], loss: str, seed: int, folder: str) -> list[str]:
+    """The flags of one run, its folder last."""
+    given = _flag_names(flags)
+    left_out = [name for name, heeded in (("loss_overrides", loss != "ce"), ("teacher", loss == "kd")) if not heeded]
+    without = [f"--{name}=" for name in left_out if name in given]
+    return [*flags, *without, "--loss", loss, "--seed", str(seed), "--output_dir", folder]
+
+
+def _flag_names(flags: Sequence[str]) -> set[str]:
+    return {flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
+
+
+def _check_data(runs: Sequence[list[str]]) -> None:
+    """Refuses runs that were made with other data, as of a file that was changed since."""
+    there = {argv[-1]: (saved_settings(Path(argv[-1])) or {}).get(DATA) for argv in runs}
+    if not any(there.values()):
+        return
+    run, _ = parse_training(runs[0], "kr-text compare")
+    now = fingerprint(load_for(run))
+    if other := [folder for folder, found in there.items() if found not in (None, now)]:
+        raise FileExistsError(f"{other[0]} holds a run on data that have changed since; choose another output_dir")
+
+
 def _check_folder(argv: list[str]) -> None:
     """Refuses wrong flags, and a folder with a run, finished or cut off, that other settings made."""
     folder, settings = Path(argv[-1]), run_settings(*parse_training(argv, "kr-text compare"))
@@ -128,7 +150,8 @@ def _check_folder(argv: list[str]) -> None:
     there = saved_settings(folder)
     if there is None:
         raise FileExistsError(f"{folder} holds a run that is not of this comparison; choose another output_dir")
-    if other := sorted(name for name in there.keys() | settings.keys() if there.get(name) != settings.get(name)):
+    names = (there.keys() | settings.keys()) - {DATA}
+    if other := sorted(name for name in names if there.get(name) != settings.get(name)):
         raise FileExistsError(f"{folder} holds a run with another {', '.join(other)}; choose another output_dir")
 
 
@@ -141,7 +164,7 @@ def _train(argv: list[str]) -> Report:
     folder = Path(argv[-1])
     how = "--resume" if last_checkpoint(folder) else "--overwrite"  # a checkpoint cut off in writing is no use
     run, args = parse_training([*argv, how], "kr-text compare")
-    report = train(run, args, command=shlex.join(["kr-text", "train", *argv]), started=time.time())
+    report = train(run, args, command=command_line(["kr-text", "train", *argv]), started=time.time())
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     return report

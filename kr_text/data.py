@@ -1,5 +1,6 @@
 """Text classification data from the Hub, a folder, a file or the built-in corpus, as the columns text and label."""
 
+import hashlib
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from kr_text import __version__
 from kr_text.files import SUFFIXES, column_names, column_types, first_record, is_csv, listed, read_files
 from kr_text.synthetic_news import synthetic_news
 
@@ -96,6 +98,34 @@ def load(
     return DatasetDict({split: dataset[split] for split in _SPLITS})
 
 
+def load_rows(
+    file: str | os.PathLike[str],
+    class_names: Sequence[str],
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Loads all rows of one file, with labels among the classes that are given, which need not all be there.
+
+    Raises:
+        ValueError: if the file is wrong, with its row, or has another class.
+    """
+    source = _from_path(Path(file), text_column, label_column, cache_dir)
+    return _prepare(source, list(class_names))["train"]
+
+
+def fingerprint(data: DatasetDict) -> str:
+    """A hash of all texts, labels and class names: what a run was trained and measured on."""
+    found = hashlib.blake2b(digest_size=16)
+    for split, rows in data.items():
+        found.update(repr((split, rows.num_rows, rows.features["label"].names)).encode())
+        for batch in rows.with_format("arrow").iter(batch_size=10_000):
+            found.update("\0".join(batch["text"].to_pylist()).encode())
+            found.update(batch["label"].to_numpy().tobytes())
+    return found.hexdigest()
+
+
 @dataclass
 class _Source:
     """Splits as they came, and how to read them."""
@@ -157,6 +187,8 @@ def _from_files(files: dict[str, Path], text_column: str | None, label_column: s
     for file in files.values():
         columns = _columns(column_names(file), text_column, label_column, str(file))
     where = {split: str(file) for split, file in files.items()}
+    types = {split: column_types(file, columns) for split, file in files.items() if file.suffix == ".parquet"}
+    _check_class_names({split: Features.from_arrow_schema(types[split]) for split in types}, columns[-1], where)
     splits = read_files(files, column_types(files["train"], columns), True, cache_dir)
     header = frozenset(split for split, file in files.items() if is_csv(file))
     return _Source(splits, columns[:-1], columns[-1], where, header)
@@ -188,7 +220,21 @@ def _from_splits(splits: DatasetDict, where: str, text_column: str | None, label
         raise ValueError(f"{where} must have a train split, got {listed(list(splits))}")
     splits = DatasetDict({split: splits[split] for split in _SPLITS if split in splits})
     columns = _columns(splits["train"].column_names, text_column, label_column, where)
-    return _Source(splits, columns[:-1], columns[-1], {split: f"{where}: {split}" for split in splits})
+    names = {split: f"{where}: {split}" for split in splits}
+    _check_class_names({split: splits[split].features for split in splits}, columns[-1], names)
+    return _Source(splits, columns[:-1], columns[-1], names)
+
+
+def _check_class_names(features: dict[str, Features], label_column: str, where: dict[str, str]) -> None:
+    """Numbers of classes mean the same in every split."""
+    labels = {split: getattr(of_split.get(label_column), "names", None) for split, of_split in features.items()}
+    for split, names in labels.items():
+        if "train" in labels and names != labels["train"]:
+            train, own = (listed(of_split or ["no names"]) for of_split in (labels["train"], names))
+            raise ValueError(
+                f"{where[split]}: {label_column} must have the classes of train in their order, {train}, got {own}: "
+                "encode all splits together, or save names in place of numbers"
+            )
 
 
 def _columns(got: list[str], text_column: str | None, label_column: str | None, where: str) -> list[str]:
@@ -205,7 +251,7 @@ def _columns(got: list[str], text_column: str | None, label_column: str | None, 
     return columns
 
 
-def _prepare(source: _Source) -> DatasetDict:
+def _prepare(source: _Source, class_names: list[str] | None = None) -> DatasetDict:
     """Turns the columns of every split into text and label; a row where that cannot be is an error.
 
     One process does a million rows in two seconds, for it works on Arrow batches; a second one would not help.
@@ -222,8 +268,8 @@ def _prepare(source: _Source) -> DatasetDict:
         names, rule = label.names, f"label must be in 0..{label.num_classes - 1}"
         keys = [str(number) for number, _ in enumerate(names)]
     elif _is_string(label) or re.fullmatch(r"u?int\d+", getattr(label, "dtype", "")):
-        names = keys = _class_names(source.splits["train"].unique(source.label_column))
-        rule = f"label must be a class of train ({listed(names)})"
+        names = keys = class_names or _class_names(source.splits["train"].unique(source.label_column))
+        rule = f"label must be a class of {'the model' if class_names else 'train'} ({listed(names)})"
     else:
         raise ValueError(
             f"{source.where['train']}: column {source.label_column!r} must hold names or whole numbers, got {label}"
@@ -249,6 +295,7 @@ def _prepare(source: _Source) -> DatasetDict:
                     "where": source.where[split],
                     "first_row": 2 if split in source.header else 1,
                     "unescape": source.unescape,
+                    "version": __version__,
                 },
                 desc=f"Preparing {split}",
             )
@@ -274,8 +321,12 @@ def _to_text_and_label(
     where: str,
     first_row: int,
     unescape: bool,
+    version: str,
 ) -> pa.Table:
-    """One batch: joins the non-empty text fields with a space, and numbers the labels by their place in keys."""
+    """One batch: joins the non-empty text fields with a space, and numbers the labels by their place in keys.
+
+    `version` is that of this package: what another one made is not taken from the cache.
+    """
     text = pa.scalar("")
     for column in text_columns:
         field = pc.fill_null(table[column].cast(pa.string()), "")
@@ -298,7 +349,7 @@ def _is_string(feature: Any) -> bool:
 def _class_names(labels: Sequence[Any]) -> list[str]:
     names = {name for label in labels if label is not None and (name := str(label).strip())}
     numbers = all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in names)
-    return sorted(names, key=float) if numbers else sorted(names)
+    return sorted(names, key=lambda name: (float(name), name)) if numbers else sorted(names)
 
 
 def _cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:

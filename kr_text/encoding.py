@@ -11,6 +11,7 @@ from datasets import DatasetDict
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from kr_text import __version__
 from kr_text.character_encoder import CharacterEncoder
 from kr_text.word_encoder import WordEncoder, Words
 
@@ -31,7 +32,7 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
         remove_columns=["text", "label"],
         batch_size=BATCH,
         writer_batch_size=BATCH,
-        fn_kwargs=_settings(tokenizer),
+        fn_kwargs={**_settings(tokenizer), "version": __version__},  # else the cache would outlive a change of it
         desc="tokenizing",
     )
     return encoded.with_format(None)
@@ -51,7 +52,7 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _encode_batch(batch: pa.Table, **settings: Any) -> pa.Table:
+def _encode_batch(batch: pa.Table, *, version: str, **settings: Any) -> pa.Table:
     return _encode(batch["text"].combine_chunks(), **settings).append_column("labels", batch["label"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
@@ -53,7 +54,7 @@ class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # its base has 
         schema = self.info.features.arrow_schema
         for key, table in enumerate(_tables(file, schema, self.config.has_header)):
             yield key, table.select(schema.names).cast(schema)
-        if is_csv(file) and _num_quotes(file) % 2:  # Arrow lets the end of the file close a quote
+        if is_csv(file) and not _quotes_enclose_fields(file):  # which Arrow does not ask for
             _find_bad_row(file, schema, self.config.has_header, file)
 
 
@@ -141,6 +142,7 @@ def first_record(file: Path) -> Any:
 def _records(file: Path) -> Iterator[Any]:
     """Lists (CSV) or dicts (JSON), one by one: slow, but it can say which row is wrong and why."""
     row = 0
+    csv.field_size_limit(2**31 - 1)  # of 131,072 characters by default
     try:
         with _open(file) as stream:
             lines = (line.decode("utf-8-sig") for line in stream)
@@ -179,10 +181,21 @@ def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool, train: Path) 
         if not is_csv(file):
             for field in schema:
                 value = record.get(field.name)
+                if isinstance(value, str) and not is_unicode(value):
+                    raise ValueError(f"{file}: row {row}: {field.name} must be Unicode, got half of a surrogate pair")
                 if value is not None and pa.scalar(value).type != field.type:
                     before = "the rows before" if file == train else train
                     rule = f"{field.name} must be {field.type} as in {before}"
                     raise ValueError(f"{file}: row {row}: {rule}, got {value!r}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 has the text: JSON can hold halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_csv(file: Path) -> bool:
@@ -199,9 +212,25 @@ def _open(file: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.GzipFile(file) if file.suffix == ".gz" else file.open("rb")
 
 
-def _num_quotes(file: Path) -> int:
+def _quotes_enclose_fields(file: Path) -> bool:
+    """Whether every other quote begins a field, and the rest end one, or are doubled within.
+
+    A stray quote makes Arrow swallow all up to the next one, rows and all. Quotes within fields that are not enclosed
+    do no harm, but cannot be told from stray ones here: row by row they can.
+    """
+    around = np.frombuffer(f'"\r\n{_delimiter(file)}'.encode(), np.uint8)
+    num_quotes, before = 0, b"\n"
     with _open(file) as stream:
-        return sum(block.count(b'"') for block in iter(lambda: stream.read(_BLOCK_BYTES), b""))
+        block = stream.read(_BLOCK_BYTES)
+        while block:
+            after = stream.read(_BLOCK_BYTES)
+            characters = np.frombuffer(before + block + (after[:1] or b"\n"), np.uint8)
+            places = np.flatnonzero(characters[1:-1] == ord('"')) + 1
+            opens = (num_quotes + np.arange(len(places))) % 2 == 0
+            if not np.isin(characters[places + np.where(opens, -1, 1)], around).all():
+                return False
+            num_quotes, before, block = num_quotes + len(places), block[-1:], after
+    return num_quotes % 2 == 0
 
 
 def listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from transformers import EvalPrediction
 
 from kr_text.checkpointed import Checkpointed
 from kr_text.losses import KRLoss
-from kr_text.metrics import compute_metrics
+from kr_text.metrics import compute_metrics, only_logits
 from kr_text.reports import LabelMatrices
 from kr_text.softening_trainer import SofteningTrainer
 from kr_text.trainer import KRTrainer
@@ -34,7 +34,7 @@ class LabelMatrixRecorder(Checkpointed):
         if isinstance(criterion, KRLoss) and criterion.residual_matrix.any():  # else it is not learned
             learned = criterion.residual_labels().cpu().double().numpy()
         epoch = float(self.trainer.state.epoch or 0)
-        logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
+        logits, labels = only_logits(prediction.predictions), np.asarray(prediction.label_ids)
         self.matrices.append(label_matrices(logits, labels, learned, epoch))
         return compute_metrics(prediction)
 

@@ -7,7 +7,7 @@ in float64. The predicted class is the most probable one, the lowest one at a ti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,10 +120,13 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     A model that returns more than logits gives a tuple, logits first. For the best checkpoint by error, set
     `metric_for_best_model="error_rate", greater_is_better=False`.
     """
-    outputs = prediction.predictions
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    probabilities = softmax(np.asarray(logits, dtype=np.float64), axis=-1)
+    probabilities = softmax(only_logits(prediction.predictions), axis=-1)
     return classification_metrics(probabilities, np.asarray(prediction.label_ids))
+
+
+def only_logits(predictions: Any) -> Floats:
+    """The logits (N, K) of what the Trainer gives: of a tuple, they are the first."""
+    return np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions, dtype=np.float64)
 
 
 def _wrong(probabilities: Floats, labels: Integers) -> npt.NDArray[np.bool_]:

@@ -28,14 +28,16 @@ def make_loss(name: str, model: nn.Module, num_labels: int, settings: dict[str, 
     Raises:
         ValueError: settings that the loss does not have, or that are out of range.
     """
+    if "num_labels" in settings:
+        raise ValueError(f"settings of loss {name!r} must leave num_labels to the data, got {settings['num_labels']}")
     if name not in OTHERS:
         return named_loss(name, num_labels, **settings)
     settings, loss = dict(settings), OTHERS[name]
-    if "until" in settings and "alpha" in inspect.signature(loss).parameters:
-        settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
     if loss.needs_features:
         settings["num_features"] = last_linear(model, num_labels).in_features
     try:
+        if "until" in settings and "alpha" in inspect.signature(loss).parameters:
+            settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
         return loss(num_labels, **settings)
     except TypeError as error:
         raise ValueError(f"settings of loss {name!r} must be arguments of {loss.__name__}: {error}") from error

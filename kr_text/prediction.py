@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -25,7 +26,7 @@ from transformers import (
 import kr_text.models  # noqa: F401  registers the four classifiers with the Auto classes
 from kr_text.batches import batches_for
 from kr_text.encoding import encode_texts
-from kr_text.files import listed
+from kr_text.files import is_unicode, listed
 from kr_text.metrics import classification_metrics
 
 T = TypeVar("T")
@@ -64,13 +65,18 @@ class Classifier:
             )
         try:
             self.tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder))
-            model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
-        except (OSError, ValueError) as error:
+            model: Any
+            model, loading = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+        except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"model must be a saved classifier's folder or id, got {folder!r}: {error}") from error
+        if missing := sorted(loading["missing_keys"]):
+            raise ValueError(f"model must be a trained classifier, and {folder} is without {listed(missing)}: train it")
+        kind = model.config.problem_type or "single_label_classification"
+        if kind != "single_label_classification" or model.config.num_labels < 2:
+            raise ValueError(f"model must give each text one of several classes, and that of {folder} does {kind}")
         if self.tokenizer.pad_token_id is None:
             raise ValueError(f"model must have a tokenizer with a padding token, and that of {folder} has none")
-        positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
-        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, positions)
+        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, max_positions(model))
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.model: PreTrainedModel = model.to(device or "cpu").eval()
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
@@ -97,6 +103,14 @@ class Classifier:
                 logits = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
             probabilities[rows] = logits.cpu().double().softmax(dim=1).numpy()
         return probabilities
+
+
+def max_positions(model: PreTrainedModel) -> int:
+    """How many tokens the model has positions for; those of RoBERTa's kind begin after that of padding."""
+    positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+    tables = (part for name, part in model.named_modules() if name.endswith("position_embeddings"))
+    begin = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return int(positions - max(begin, default=0))
 
 
 def evaluate(classifier: Classifier, rows: Dataset) -> dict[str, float]:
@@ -136,7 +150,7 @@ def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
         ValueError: a record without that column, or bytes that are not UTF-8, with file and row. Rows count from 1, a
             header too; in files with records, blank lines not.
     """
-    kind = Path(path.removesuffix(".gz")).suffix
+    kind = Path(path.lower().removesuffix(".gz")).suffix
     columns = [column.strip() for column in (text_column or "text").split(",")]
     with _open(path) as file:
         lines = (line.decode("utf-8-sig") for line in file)  # one by one, so that a wrong byte is in the row it names
@@ -152,7 +166,7 @@ def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
 def _open(path: str) -> IO[bytes]:
     if path == "-":
         return open(sys.stdin.fileno(), "rb", closefd=False)
-    return cast(IO[bytes], gzip.open(path)) if path.endswith(".gz") else open(path, "rb")
+    return cast(IO[bytes], gzip.open(path)) if path.lower().endswith(".gz") else open(path, "rb")
 
 
 def _csv_texts(lines: Iterator[str], delimiter: str, columns: list[str]) -> Iterator[str]:
@@ -161,6 +175,8 @@ def _csv_texts(lines: Iterator[str], delimiter: str, columns: list[str]) -> Iter
     header: list[str] = []
     for fields in filter(None, csv.reader(lines, delimiter=delimiter, strict=True)):
         header = header or fields
+        if twice := [column for column in columns if header.count(column) > 1]:
+            raise ValueError(f"must have the column {twice[0]!r} once, has {listed(header)}")
         if len(fields) != len(header):
             raise ValueError(f"must have {len(header)} fields, as the header, got {len(fields)}")
         yield _text(dict(zip(header, fields, strict=True)), columns)
@@ -175,6 +191,8 @@ def _text(record: Any, columns: list[str]) -> str:
             raise ValueError(f"must have the column {column!r}, has {listed(list(record))}; give --text_column")
         if not isinstance(record[column], str | None):
             raise ValueError(f"{column} must be a text, got {record[column]!r:.40}")
+        if record[column] and not is_unicode(record[column]):
+            raise ValueError(f"{column} must be Unicode, got half of a surrogate pair")
     return " ".join(field for column in columns if (field := (record[column] or "").strip()))
 
 

@@ -14,6 +14,7 @@ from kr_text.reports import write_json
 SETTINGS_FILE = "settings.json"
 PATHS = {"output_dir", "resume_from_checkpoint"}  # arguments of one machine, not of the method
 WAYS_TO_START = {"resume", "overwrite"}
+DATA = "data_fingerprint"  # of `kr_text.data.fingerprint`
 
 
 def run_settings(run: RunArguments, args: TrainingArguments) -> dict[str, Any]:
@@ -29,10 +30,10 @@ def hyper_parameters(args: TrainingArguments) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in PATHS and value != defaults[name]}
 
 
-def save_settings(run: RunArguments, args: TrainingArguments, folder: Path) -> None:
-    """Writes the settings of a run that is about to start."""
+def save_settings(run: RunArguments, args: TrainingArguments, data_fingerprint: str, folder: Path) -> None:
+    """Writes the settings of a run that is about to start, and which data it has."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(run_settings(run, args), folder / SETTINGS_FILE)
+    write_json({**run_settings(run, args), DATA: data_fingerprint}, folder / SETTINGS_FILE)
 
 
 def saved_settings(folder: Path) -> dict[str, Any] | None:
@@ -58,3 +59,14 @@ def check_same_run(run: RunArguments, folder: Path) -> None:
     was, now = differences(there, told)
     if was:
         raise ValueError(f"{folder} must hold the same run to go on, got {now} where it has {was}")
+
+
+def check_same_data(data_fingerprint: str, folder: Path) -> None:
+    """Refuses to go on in a folder with a run on data of the same name that were others.
+
+    Raises:
+        ValueError: they were.
+    """
+    there = (saved_settings(folder) or {}).get(DATA, data_fingerprint)
+    if there != data_fingerprint:
+        raise ValueError(f"{folder} must hold a run on the same data to go on, and its texts or labels were others")

@@ -46,9 +46,11 @@ def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
             raise ValueError(f"loss 'ce' has no settings, got {', '.join(settings)}")
         return None
     settings = defaults | settings
-    if "until" in settings:
-        settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
+    if {"until", "gamma"} <= settings.keys():
+        raise ValueError(f"until and gamma must not be given together, got {settings['until']} and {settings['gamma']}")
     try:
+        if "until" in settings:
+            settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
         return KRLoss(num_labels, **settings)
     except TypeError as error:
         raise ValueError(f"settings of loss {name!r} must be arguments of KRLoss, or until: {error}") from error

@@ -28,19 +28,19 @@ from kr_text.building import build, make_optimizer, teacher_logits
 from kr_text.calibration import at_temperature, fit_temperature
 from kr_text.checkpointed import TrainingClock
 from kr_text.classifier_trainer import ClassifierTrainers, make_trainer
-from kr_text.data import load
+from kr_text.data import fingerprint, load
 from kr_text.distillation import MutualPair
 from kr_text.encoding import encode
 from kr_text.environment import environment
 from kr_text.label_matrices import LabelMatrixRecorder
 from kr_text.losses import KRLoss
-from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix
+from kr_text.metrics import classification_metrics, compute_metrics, confusion_matrix, only_logits
 from kr_text.named_losses import make_loss
 from kr_text.overrides import parse_overrides
 from kr_text.process import peak_memory_mb
 from kr_text.reports import Epoch, LabelMatrices, Number, Report, write_report
 from kr_text.residual_checkpoint import RESIDUAL_FILE
-from kr_text.run_settings import check_same_run, hyper_parameters, save_settings
+from kr_text.run_settings import check_same_data, check_same_run, hyper_parameters, save_settings
 from kr_text.trainer import LOGGED_TERMS
 
 PREDICTIONS_FILE = "test_predictions.safetensors"
@@ -65,13 +65,10 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     folder = Path(cast(str, args.output_dir))
     with args.main_process_first(desc="data"):
         checkpoint = _checkpoint_to_resume(folder, run, args)
-        data = load(
-            run.dataset,
-            text_column=run.text_column,
-            label_column=run.label_column,
-            validation_size=run.validation_size,
-            max_train_rows=run.max_train_rows,
-        )
+        data = load_for(run)
+        found = fingerprint(data)
+        if checkpoint and _is_in(folder, checkpoint):
+            check_same_data(found, folder)
         set_seed(args.seed)
         tokenizer, model = build(run, data)
         pair = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else None
@@ -101,9 +98,9 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     if recorder is not None:
         recorder.trainer = trainer
     if trainer.is_world_process_zero():
-        if checkpoint is None:
+        if not (checkpoint and _is_in(folder, checkpoint)):
             _empty(folder)
-        save_settings(run, args, folder)
+        save_settings(run, args, found, folder)
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"] + clock.seconds_before
     matrices = recorder.matrices.copy() if recorder else None  # the predictions below add to it
     began = time.time()
@@ -125,29 +122,42 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     return report
 
 
+def load_for(run: RunArguments) -> DatasetDict:
+    """The data of a run."""
+    return load(
+        run.dataset,
+        text_column=run.text_column,
+        label_column=run.label_column,
+        validation_size=run.validation_size,
+        max_train_rows=run.max_train_rows,
+    )
+
+
 def _checkpoint_to_resume(folder: Path, run: RunArguments, args: TrainingArguments) -> str | None:
     """The checkpoint to resume from, if any; refuses a folder that holds a run, unless told what to do with it."""
-    if args.resume_from_checkpoint:
-        return args.resume_from_checkpoint
-    if run.resume:
-        checkpoint = last_checkpoint(folder)
-        if checkpoint is None:
-            raise ValueError(f"{folder} must hold a checkpoint to resume from, and holds none; leave out --resume")
+    checkpoint = args.resume_from_checkpoint or (last_checkpoint(folder) if run.resume else None)
+    if run.resume and checkpoint is None:
+        raise ValueError(f"{folder} must hold a checkpoint to resume from, and holds none; leave out --resume")
+    if checkpoint and _is_in(folder, checkpoint):
         check_same_run(run, folder)
-        return checkpoint
-    if not run.overwrite and (any(folder.glob("checkpoint-*")) or (folder / "report.json").exists()):
+    elif not run.overwrite and (any(folder.glob("checkpoint-*")) or (folder / "report.json").exists()):
         raise FileExistsError(
             f"{folder} holds a run already; give --resume to go on, --overwrite to replace it, or --output_dir"
         )
-    return None
+    return checkpoint
+
+
+def _is_in(folder: Path, checkpoint: str) -> bool:
+    return Path(checkpoint).resolve().parent == folder.resolve()
 
 
 def _empty(folder: Path) -> None:
     """Removes the run that a folder holds, now that nothing is left to check of the one that takes its place."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)
-    for name in ("report.json", "report.md", RESIDUAL_FILE, PREDICTIONS_FILE):
-        (folder / name).unlink(missing_ok=True)
+    for name in ("report.json", "report.md", "config.json", "model*.safetensors*", RESIDUAL_FILE, PREDICTIONS_FILE):
+        for path in folder.glob(name):
+            path.unlink()
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -186,7 +196,7 @@ def _predict(trainer: Trainer, rows: pa.Table, batches: Callable[[pa.Table], Bat
     prediction = trainer.predict(cast(Any, batches(rows.take(order))))
     for name, value in given.items():
         setattr(trainer.args, name, value)
-    sorted_logits = cast(npt.NDArray[np.float32], prediction.predictions)  # (N, K)
+    sorted_logits = only_logits(prediction.predictions)  # (N, K)
     logits, labels = np.empty(sorted_logits.shape), np.empty(len(order), dtype=np.int64)
     logits[order] = sorted_logits
     labels[order] = cast(npt.NDArray[np.int64], prediction.label_ids)

@@ -6,7 +6,7 @@ import pytest
 from transformers import TrainingArguments
 
 import kr_text.arguments
-from kr_text.arguments import TRAINING_DEFAULTS, RunArguments, parse_training
+from kr_text.arguments import TRAINING_DEFAULTS, RunArguments, command_line, parse_training
 from kr_text.models import MODELS
 from kr_text.recipes import Recipe, recipe
 
@@ -194,3 +194,45 @@ def test_settings_of_the_loss_are_kept_as_text_and_matrices_are_a_switch(config:
 def test_a_teacher_is_for_distillation_alone(flags: list[str]) -> None:
     with pytest.raises(ValueError, match="teacher must be given for loss kd, and for no other, got "):
         parse(*flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "greater"),
+    [
+        ([], False),
+        (["--metric_for_best_model", "macro_f1"], True),
+        (["--metric_for_best_model", "eval_macro_f1"], True),
+        (["--metric_for_best_model", "nll"], False),
+        (["--metric_for_best_model", "nll", "--greater_is_better", "true"], True),
+    ],
+)
+def test_the_best_epoch_is_that_of_the_least_error_or_of_the_largest_f1(flags: list[str], greater: bool) -> None:
+    _, args = parse_training(flags, "kr-text train")
+    assert args.greater_is_better is greater
+
+
+def test_label_smoothing_is_a_loss_here() -> None:
+    with pytest.raises(ValueError, match=r"must be 0, got 0\.1: give --loss ls --loss_overrides label_smoothing=0\.1"):
+        parse_training(["--loss", "ce", "--label_smoothing_factor", "0.1"], "kr-text train")
+
+
+def test_a_command_line_in_a_report_has_no_secrets() -> None:
+    argv = ["kr-text", "train", "--hub_token", "hf_1", "--push_to_hub_token=hf_2", "--dataset", "my data"]
+    assert command_line(argv) == "kr-text train --hub_token ... --push_to_hub_token=... --dataset 'my data'"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "loss_overrides: {alpha: 0.3}",
+            r"loss_overrides must be one value, or text such as a=1,b=2, got {'alpha': 0\.3}",
+        ),
+        ("text_column: [title, body]", "text_column must be one value"),
+        ("dataset:", "dataset must have a value, got none"),
+        ("seed:", "seed must have a value, got none"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(config: Path, line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"run\.yaml: {message}"):
+        with_config(config, line)

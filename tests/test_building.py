@@ -182,3 +182,17 @@ def test_texts_are_cut_to_max_length(news: Path, model: str) -> None:
 def test_characters_are_cut_to_the_frames_of_the_model(news: Path) -> None:
     tokenizer, model = build_from(news, "--model", "charcnn", "--config_overrides", OVERRIDES["charcnn"])
     assert tokenizer.model_max_length == model.config.num_frames == 150
+
+
+def test_a_checkpoint_in_half_precision_is_trained_in_single(tmp_path: Path, news: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path / "half")
+    BertForSequenceClassification.from_pretrained(bert).bfloat16().save_pretrained(tmp_path / "half")
+    _, model = build_from(news, "--model", str(tmp_path / "half"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_model_that_gives_more_than_logits_is_reported_on(tmp_path: Path, bert: Path, train_small: Train) -> None:
+    flags = ["--model", str(bert), "--num_train_epochs", "1", "--label_matrices", "true"]
+    report = train_small(tmp_path, *flags, "--config_overrides", "output_hidden_states=true")
+    assert report["dataset"]["num_test_rows"] == 60
+    assert report["label_matrices"]

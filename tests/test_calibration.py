@@ -82,3 +82,7 @@ def test_the_diagram_agrees_with_plain_loops() -> None:
             confidences, correct = zip(*inside, strict=True)
             expected.append((np.mean(confidences), np.mean(correct), len(inside)))
     np.testing.assert_allclose(reliability(probabilities, labels, num_bins=10), expected, rtol=1e-12)
+
+
+def test_logits_that_say_nothing_have_the_temperature_one() -> None:
+    assert fit_temperature(np.full((5, 3), 7.0), [0, 1, 2, 0, 1]) == 1.0

@@ -296,3 +296,19 @@ def test_compare_prints_the_table_it_saves(
     assert captured.out.endswith(f"{table}\n")
     assert captured.err.endswith(f"Saved in {tmp_path}\n")
     assert f"kr-text {' '.join(argv)}" in table
+
+
+def test_evaluate_measures_all_rows_of_another_file(
+    in_process: Main, capsys: pytest.CaptureFixture[str], run_folder: Path, news: Path, tmp_path: Path
+) -> None:
+    """It need not have all classes, nor as many rows as a cut would take."""
+    header, *rows = (news / "test.csv").read_text().splitlines()
+    label = rows[0].rpartition(",")[2]
+    chosen = [row for row in rows if row.endswith(f",{label}")]
+    (tmp_path / "held.csv").write_text("\n".join([header, *chosen]))
+    assert in_process("evaluate", str(run_folder), "--dataset", str(tmp_path / "held.csv")) == 0
+    captured = capsys.readouterr()
+    assert f"measured on all {len(chosen)} rows" in captured.err
+    predicted = list(Classifier(str(run_folder))(row.rpartition(",")[0].strip('"') for row in chosen))
+    error = 100 * sum(each.label != label for each in predicted) / len(chosen)
+    assert f"| error_rate | {error:.4f}" in re.sub(" +", " ", captured.out)

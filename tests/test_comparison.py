@@ -307,3 +307,24 @@ def test_a_folder_with_a_run_of_another_command_is_refused(
     with pytest.raises(FileExistsError, match="ce-seed1 holds a run that is not of this comparison; choose another"):
         compare(["ce"], [1], str(tmp_path), flags, command="")
     assert trained == []
+
+
+def test_runs_on_data_that_have_changed_are_not_gone_on_with(
+    tmp_path: Path, flags: list[str], news: Path, trained: list[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(news, data)
+    flags = [*flags, "--dataset", str(data)]
+    compare(["ce"], [1], str(tmp_path / "out"), flags, command="")
+    (data / "train.csv").write_text((news / "train.csv").read_text().replace(" the ", " teh "))
+    with pytest.raises(FileExistsError, match="ce-seed1 holds a run on data that have changed since; choose another"):
+        compare(["ce", "ls"], [1], str(tmp_path / "out"), flags, command="")
+    assert trained == ["ce-seed1"]
+
+
+def test_settings_of_the_loss_are_not_for_cross_entropy(tmp_path: Path, flags: list[str]) -> None:
+    flags = [*flags, "--num_train_epochs", "1"]
+    compare(["kr", "ce"], [1], str(tmp_path), [*flags, "--loss_overrides", "alpha=0.5"], command="")
+    ce, kr = (json.loads((tmp_path / f"{loss}-seed1" / "report.json").read_text()) for loss in ("ce", "kr"))
+    assert ce["loss"]["settings"] == {}
+    assert kr["loss"]["settings"]["alpha"] == "Exponential(alpha=0.5, gamma=0.99)"

@@ -1,3 +1,4 @@
+import copy
 import gzip
 import json
 import logging
@@ -15,8 +16,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 import kr_text.data
-from kr_text.data import load
-from kr_text.files import SUFFIXES
+from kr_text.data import _class_names, fingerprint, load, load_rows
+from kr_text.files import SUFFIXES, _quotes_enclose_fields
 
 CLASSES = ["World", "Sports", "Business"]
 
@@ -662,6 +663,7 @@ def test_a_header_without_rows_is_an_error(tmp_path: Path, cache_dir: str) -> No
         ('{"text": "a", "label": 1}', "label must be string as in the rows before, got 1"),
         ('{"text": "a"}', "label must be a class of train .*, got None"),
         ('{"text": null, "label": "pos"}', "text must not be empty"),
+        ('{"text": "a \\ud83d", "label": "pos"}', "text must be Unicode, got half of a surrogate pair"),
     ],
 )
 def test_a_wrong_json_line_is_named(tmp_path: Path, cache_dir: str, line: str, message: str) -> None:
@@ -784,3 +786,87 @@ if "KR_TEXT_DATA" in os.environ:
         assert dataset["test"].num_rows == num_test
         assert set(dataset["train"].unique("label")) == set(range(num_labels))
         assert not any(r"\n" in text for text in dataset["test"]["text"])
+
+
+# Quotes, class names and what data are the same
+
+
+@pytest.mark.parametrize(
+    "wrong", ['"Great" movie,pos', '"Great movie and more,pos\n' + "a,neg\n" * 9 + '"Great movie and more,pos']
+)
+def test_a_stray_quote_swallows_no_rows(tmp_path: Path, cache_dir: str, wrong: str) -> None:
+    (tmp_path / "data.csv").write_text("text,label\n" + "a,pos\nb,neg\n" * 10 + wrong + "\n" + "a,pos\n" * 9)
+    with pytest.raises(ValueError, match=r"data\.csv: row \d+: a quote that opens a field must close it"):
+        load(tmp_path / "data.csv", cache_dir=cache_dir)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 23])
+def test_quotes_that_enclose_fields_are_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr("kr_text.files._BLOCK_BYTES", block_bytes)
+    file = tmp_path / "data.csv"
+    for text, enclose in [
+        ('text,label\n"a, b",x\n"say ""hi""","y"\n"",z', True),
+        ('"text","label"\r\n"two\nlines","x"\r\n', True),
+        ("a,b\n", True),
+        ('a 5" disk,x\n', False),
+        ('"a" b,x\n', False),
+        ('"a,x\nb,y\n', False),
+    ]:
+        file.write_text(text, newline="")
+        assert _quotes_enclose_fields(file) == enclose, text
+
+
+def test_quotes_within_fields_are_text(tmp_path: Path, cache_dir: str) -> None:
+    texts = [f'a {i}" disk' for i in range(20)]
+    rows = "".join(f"{text},{'xy'[i % 2]}\n" for i, text in enumerate(texts))
+    (tmp_path / "data.csv").write_text("text,label\n" + rows)
+    dataset = load(tmp_path / "data.csv", cache_dir=cache_dir)
+    assert sorted(text for split in dataset.values() for text in split["text"]) == sorted(texts)
+
+
+def test_a_long_text_with_a_quote_in_it_is_read(tmp_path: Path, cache_dir: str) -> None:
+    long = '5" disks ' * 20_001  # more than csv reads by default, with an odd number of quotes
+    (tmp_path / "data.csv").write_text("text,label\n" + f"{long},x\n" + "a,y\nb,x\n" * 10)
+    dataset = load(tmp_path / "data.csv", cache_dir=cache_dir)
+    assert long.strip() in {text for split in dataset.values() for text in split["text"]}
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_numbers_of_other_classes_in_a_split_are_refused(tmp_path: Path, cache_dir: str, parquet: bool) -> None:
+    splits = DatasetDict()
+    for split, names in (("train", ["a", "b", "c"]), ("test", ["b", "c"])):
+        rows = {"text": [f"text {i}" for i in range(12)], "label": [i % len(names) for i in range(12)]}
+        features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+        splits[split] = Dataset.from_dict(rows, features=features)
+        if parquet:
+            splits[split].to_parquet(tmp_path / f"{split}.parquet")
+    if not parquet:
+        splits.save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(ValueError, match=r"test.*: label must have the classes of train in their order, a, b, c, got"):
+        load(tmp_path if parquet else tmp_path / "saved", cache_dir=cache_dir)
+
+
+def test_equal_numbers_as_labels_have_an_order() -> None:
+    assert [_class_names(labels) for labels in (["2", "1.0", "1"], ["1", "2", "1.0"])] == [["1", "1.0", "2"]] * 2
+
+
+def test_one_file_is_read_whole_with_the_classes_that_are_given(tmp_path: Path, cache_dir: str) -> None:
+    file = write_rows(tmp_path / "new.csv", [{"text": "a", "label": "pos"}, {"text": "b", "label": "neg"}])
+    rows = load_rows(file, ["mixed", "neg", "pos"], cache_dir=cache_dir)
+    assert rows[:] == {"text": ["a", "b"], "label": [2, 1]}
+    with pytest.raises(ValueError, match=r"new\.csv: row 2: label must be a class of the model \(mixed, neg\)"):
+        load_rows(file, ["mixed", "neg"], cache_dir=cache_dir)
+
+
+def test_a_fingerprint_is_that_of_texts_labels_and_classes(tmp_path: Path, cache_dir: str) -> None:
+    def of(rows: list[dict[str, Any]], name: str) -> str:
+        return fingerprint(load(write_rows(tmp_path / name, rows), cache_dir=cache_dir))
+
+    rows = header_rows(60)
+    assert of(rows, "a.csv") == of(rows, "b.jsonl")
+    other_text, other_label = copy.deepcopy(rows), copy.deepcopy(rows)
+    other_text[3]["text"] += "s"
+    other_label[3]["label"] = "pos" if rows[3]["label"] != "pos" else "neg"
+    assert len({of(rows, "a.csv"), of(other_text, "c.csv"), of(other_label, "d.csv")}) == 3

@@ -2,8 +2,10 @@ import csv
 import gzip
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +19,16 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 import kr_text.prediction
 from kr_text.data import load
 from kr_text.metrics import classification_metrics
-from kr_text.prediction import Classifier, evaluate, read_texts
+from kr_text.prediction import Classifier, evaluate, max_positions, read_texts
 
 TEXTS = [
     "the team won the final",
@@ -295,3 +300,63 @@ def test_bf16_changes_the_probabilities_a_little(run_folder: Path) -> None:
     texts = ["the bank raised its rates", "the team won", ""]
     np.testing.assert_allclose(rounded.probabilities(texts), exact.probabilities(texts), atol=0.02)
     assert (rounded.probabilities(texts) != exact.probabilities(texts)).any()
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "TEXTS.CSV").write_text("id,text\n1,a\n2,b\n")
+    assert list(read_texts(str(tmp_path / "TEXTS.CSV"))) == ["a", "b"]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("text,text\na,b\n")
+    with pytest.raises(ValueError, match=r"texts\.csv: row 1: must have the column 'text' once, has text, text"):
+        list(read_texts(str(tmp_path / "texts.csv")))
+
+
+def test_weights_that_are_cut_off_are_refused(tmp_path: Path, run_folder: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model must be a saved classifier's folder or id, got '.*run': "):
+        Classifier(str(folder))
+
+
+TINY: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+
+
+def saved_bert(folder: Path, run_folder: Path, model_class: Any, **settings: Any) -> str:
+    """A tiny BERT, or one with a head, and a tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(run_folder)
+    model_class(BertConfig(vocab_size=len(tokenizer), **TINY, **settings)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_encoder_without_a_head_is_no_classifier(tmp_path: Path, run_folder: Path) -> None:
+    folder = saved_bert(tmp_path, run_folder, BertModel)
+    with pytest.raises(ValueError, match=r"must be a trained classifier, and .* is without classifier\.bias"):
+        Classifier(folder)
+
+
+@pytest.mark.parametrize("settings", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
+def test_heads_that_do_not_choose_a_class_are_refused(
+    tmp_path: Path, run_folder: Path, settings: dict[str, Any]
+) -> None:
+    folder = saved_bert(tmp_path, run_folder, BertForSequenceClassification, **settings)
+    with pytest.raises(ValueError, match="model must give each text one of several classes"):
+        Classifier(folder)
+
+
+def test_positions_of_robertas_kind_begin_after_that_of_padding() -> None:
+    roberta = RobertaForSequenceClassification(RobertaConfig(vocab_size=9, max_position_embeddings=20, **TINY))
+    assert max_positions(roberta) == 18
+    roberta(input_ids=torch.full((1, 18), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta(input_ids=torch.full((1, 19), 5))
+    assert max_positions(BertForSequenceClassification(BertConfig(max_position_embeddings=20, **TINY))) == 20
+
+
+def test_half_of_a_surrogate_pair_is_refused_by_its_row(tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n{"text": "b \\ud83d"}\n')
+    with pytest.raises(ValueError, match=r"texts\.jsonl: row 2: text must be Unicode, got half of a surrogate pair"):
+        list(read_texts(str(tmp_path / "texts.jsonl")))

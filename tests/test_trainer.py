@@ -143,6 +143,8 @@ def test_until_ends_alpha_after_so_many_epochs(settings: dict[str, Any], alphas:
         ("kr", {"alhpa": 1}, "settings of loss 'kr' must be arguments of KRLoss, or until: .*'alhpa'"),
         ("kr", {"label_smoothing": 2.0}, r"label_smoothing must be .* got 2\.0"),
         ("kl", {}, "loss must be one of ce, ls, kr, kr-ls, or a KRLoss; got 'kl'"),
+        ("kr", {"until": 2, "gamma": 0.5}, r"until and gamma must not be given together, got 2 and 0\.5"),
+        ("kr", {"until": "abc"}, "settings of loss 'kr' must be arguments of KRLoss, or until: "),
     ],
 )
 def test_settings_that_a_named_loss_does_not_have_are_refused(

@@ -386,6 +386,8 @@ def test_another_run_is_not_gone_on_with(tmp_path: Path, run_folder: Path, train
 def test_flags_of_the_trainer_that_touch_our_own_ways(tmp_path: Path, train_small: Train, flags: list[str]) -> None:
     report = train_small(tmp_path, *flags)
     assert len(predictions(tmp_path)[1]) == report["dataset"]["num_test_rows"] == 60
+    kept = report["epochs"][int(report["best_epoch"]) - 1]
+    assert kept["validation_loss"] == pytest.approx(report["validation_metrics"]["nll"], abs=1e-5)
 
 
 def test_callbacks_keep_their_records_where_the_trainer_would_restore_them(
@@ -477,3 +479,43 @@ def test_a_student_learns_from_its_teacher_alone(train_small: Train, tmp_path: P
 def test_a_teacher_belongs_to_kd(train_small: Train, tmp_path: Path, flags: list[str]) -> None:
     with pytest.raises(ValueError, match="teacher must be given for loss kd, and for no other"):
         train_small(tmp_path, *flags)
+
+
+def test_a_run_that_is_replaced_leaves_no_model_behind(
+    tmp_path: Path, run_folder: Path, train_small: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClassifierTrainer, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(folder, "--overwrite", "--loss", "ce")
+    with pytest.raises(ValueError, match="model must be a saved classifier's folder"):
+        Classifier(str(folder))
+
+
+def test_a_checkpoint_of_another_folder_replaces_no_run(tmp_path: Path, run_folder: Path, train_small: Train) -> None:
+    train_small(tmp_path / "run", "--loss", "ce", "--num_train_epochs", "1")
+    checkpoint = str(max(run_folder.glob("checkpoint-*")))
+    flags = ["--resume_from_checkpoint", checkpoint, "--num_train_epochs", "4"]
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train_small(tmp_path / "run", *flags)
+    with pytest.raises(ValueError, match="must hold the same run to go on"):
+        train_small(run_folder, *flags, "--loss", "ce")
+    report = train_small(tmp_path / "new", *flags)
+    assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2, 3, 4]
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, news: Path, train_small: Train) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(news, data)
+    flags = ["--dataset", str(data)]
+    train_small(tmp_path / "run", *flags, "--num_train_epochs", "1")
+    (data / "test.csv").write_text((news / "test.csv").read_text())  # the same, at another time
+    train_small(tmp_path / "run", *flags, "--num_train_epochs", "2", "--resume")
+    (data / "train.csv").write_text((news / "train.csv").read_text().replace(" the ", " teh "))
+    with pytest.raises(ValueError, match="run must hold a run on the same data to go on, and its texts or labels were"):
+        train_small(tmp_path / "run", *flags, "--num_train_epochs", "3", "--resume")
