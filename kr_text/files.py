@@ -42,7 +42,7 @@ class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # its base has 
     """
 
     BUILDER_CONFIG_CLASS = _FilesConfig
-    VERSION = datasets.Version("1.0.0")
+    VERSION = datasets.Version("1.1.0")
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(features=Features.from_arrow_schema(self.config.schema))
