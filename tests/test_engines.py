@@ -280,7 +280,7 @@ def execute_or_die(run: Run, data: tuple[str, ...], work: str, commit: str | Non
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     if run.seed == 1 and tries == 1:
-        time.sleep(10)  # a pool may learn of a death only when another of its runs is finished
+        time.sleep(3)  # a pool may learn of a death only when another of its runs is finished
     return outcome(run)
 
 
