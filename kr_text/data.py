@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from kr_text import __version__
+from kr_text.cuts import cut
 from kr_text.files import SUFFIXES, column_names, column_types, first_record, is_csv, listed, read_files
 from kr_text.synthetic_news import synthetic_news
 
@@ -34,7 +33,6 @@ _HUB = {
     "yelp_review_full": ("Yelp/yelp_review_full", "text", "label"),
 }
 _SPLITS = ("train", "validation", "test")
-_MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% is then known to 0.4 points
 
 
 def load(
@@ -90,7 +88,7 @@ def load(
         dataset = _prepare(_from_hub(str(name_or_path), text_column, label_column, cache_dir))
     for split in ("test", "validation"):
         if split not in dataset:
-            dataset["train"], dataset[split] = _cut(dataset["train"], validation_size, seed, f"{path}: train")
+            dataset["train"], dataset[split] = cut(dataset["train"], validation_size, seed, f"{path}: train")
             log = logger.warning if split == "test" else logger.info
             log("%s has no %s split: %d rows of train are set aside for it", path, split, dataset[split].num_rows)
     if max_train_rows is not None and max_train_rows < dataset["train"].num_rows:
@@ -350,41 +348,3 @@ def _class_names(labels: Sequence[Any]) -> list[str]:
     names = {name for label in labels if label is not None and (name := str(label).strip())}
     numbers = all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in names)
     return sorted(names, key=lambda name: (float(name), name)) if numbers else sorted(names)
-
-
-def _cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:
-    """The rest and the rows set aside: of c rows of a class, c * size / num_rows, rounded up or down.
-
-    `Dataset.train_test_split(stratify_by_column=...)` reads the labels row by row, 5 s for AG News.
-    """
-    label, num_rows = dataset.features["label"], dataset.num_rows
-    if size is None:
-        size = min(max(math.ceil(0.1 * num_rows), label.num_classes), _MAX_DEFAULT_CUT)
-    size = size if isinstance(size, int) else math.ceil(size * num_rows)
-    labels = dataset.with_format("arrow").select_columns("label")[:]["label"].to_numpy()
-    counts = np.bincount(labels, minlength=label.num_classes)
-    if rare := [name for name, count in zip(label.names, counts, strict=True) if count == 1]:
-        raise ValueError(
-            f"{where}: every class must have at least 2 rows for a stratified cut, {listed(rare)} has 1: add rows, or "
-            "files for validation and test"
-        )
-    if not label.num_classes <= size <= num_rows // 2:
-        raise ValueError(
-            f"validation_size must set aside a row for each class, {label.num_classes}, and at most half of the "
-            f"{num_rows} rows of {where}, got {size}"
-        )
-    shuffled = np.random.default_rng(seed).permutation(num_rows)
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    aside = np.sort(by_class[((np.arange(size) + 0.5) * num_rows // size).astype(int)])
-    keep = np.ones(num_rows, dtype=bool)
-    keep[aside] = False
-    # With `select` alone every later pass over the rest would collect its rows one by one, and the few rows set aside
-    # would keep all of them mapped.
-    rest = dataset.with_format("arrow").map(
-        _rows_where, with_indices=True, batched=True, batch_size=10_000, fn_kwargs={"keep": keep}, desc="Cutting"
-    )
-    return rest.with_format(None), dataset.select(aside).flatten_indices()
-
-
-def _rows_where(table: pa.Table, indices: list[int], *, keep: npt.NDArray[np.bool_]) -> pa.Table:
-    return table.filter(pa.array(keep[indices]))

@@ -66,9 +66,9 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     with args.main_process_first(desc="data"):
         checkpoint = _checkpoint_to_resume(folder, run, args)
         data = load_for(run)
-        found = fingerprint(data)
+        data_fingerprint = fingerprint(data)
         if checkpoint and _is_in(folder, checkpoint):
-            check_same_data(found, folder)
+            check_same_data(data_fingerprint, folder)
         set_seed(args.seed)
         tokenizer, model = build(run, data)
         pair = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else None
@@ -100,7 +100,7 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     if trainer.is_world_process_zero():
         if not (checkpoint and _is_in(folder, checkpoint)):
             _empty(folder)
-        save_settings(run, args, found, folder)
+        save_settings(run, args, data_fingerprint, folder)
     training_time = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"] + clock.seconds_before
     matrices = recorder.matrices.copy() if recorder else None  # the predictions below add to it
     began = time.time()

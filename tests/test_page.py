@@ -214,6 +214,10 @@ def test_p_values_are_corrected_for_the_lines_of_their_table(folder: Path, table
     assert "correction for the 3 lines of the table" in (folder / "report.md").read_text()
 
 
+def test_nothing_is_left_to_fill_in(folder: Path) -> None:
+    assert not re.findall(r"{[A-Za-z_]+}", (folder / "report.md").read_text())
+
+
 def test_findings_count_the_verdicts(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     counts = "better / worse / no difference shown in so many comparisons."

@@ -41,7 +41,7 @@ def budget_table(study: Study, cells: Sequence[Cell]) -> Table:
         "Mean ± standard deviation of the test error over the seeds, whose number is in brackets; parameters of the "
         "classifier, and of all that is trained for it: the teacher of KD, the peer of DML, the residual matrix of KR; "
         "training time, with the validation after each epoch, for KD with its teacher's and what that said of the "
-        "training rows, and peak memory of the process beside those of CE: {SPREAD}, from "
+        f"training rows, and peak memory of the process beside those of CE: {SPREAD}, from "
         f"the runs of cost.yaml, which had nothing beside them. {NOTHING}: not measured."
     )
     return Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))
