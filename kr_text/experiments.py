@@ -16,11 +16,11 @@ from safetensors.numpy import load_file
 
 from kr_text.label_noise import TRUE_LABELS_FILE, WrongLabels, find_wrong_labels
 from kr_text.overrides import Value, parse_overrides
+from kr_text.paper_losses import LOSSES
 from kr_text.predictions import compact
 from kr_text.process import reset_peak_memory
 from kr_text.recipes import recipe
 from kr_text.reports import Report
-from kr_text.trainer import LOSSES
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch import nn
 from kr_text.distillation import DistillationLoss, MutualLoss
 from kr_text.label_softening import SOFTENING_LOSSES, SofteningLoss
 from kr_text.losses import KRLoss
+from kr_text.paper_losses import LOSSES, named_loss
 from kr_text.schedules import Truncated
 from kr_text.softening_trainer import last_linear
-from kr_text.trainer import LOSSES, named_loss
 
 OTHERS: dict[str, type[SofteningLoss]] = {**SOFTENING_LOSSES, "kd": DistillationLoss, "dml": MutualLoss}
 NAMES = (*LOSSES, *OTHERS)

@@ -13,47 +13,10 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 from kr_text.closed_form import widen
 from kr_text.following import EpochCounter, share_of_peak
 from kr_text.losses import KRLoss
+from kr_text.paper_losses import LOSSES, named_loss
 from kr_text.residual_checkpoint import LOSS_ENTRY, has_residual_matrix, load_residual_matrix, save_residual_matrix
-from kr_text.schedules import Truncated
 
-LOSSES: dict[str, dict[str, Any] | None] = {  # the settings of KRLoss that differ from its defaults
-    "ce": None,
-    "ls": {"label_smoothing": 0.1, "alpha": 0.0},
-    "kr": {},
-    "kr-ls": {"label_smoothing": 0.1},
-}
 LOGGED_TERMS = ("loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha")
-
-
-def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
-    """The loss that `name` stands for, with the paper's settings; None for "ce", which is the Trainer's own.
-
-    "ls" is label smoothing of 0.1, "kr" Eq. 9, and "kr-ls" Eq. 13, with label smoothing of 0.1.
-
-    Args:
-        name: one of `LOSSES`.
-        num_labels: K.
-        settings: arguments of `KRLoss` that are to differ; `until` has alpha end after so many epochs (Eq. 15).
-
-    Raises:
-        ValueError: an unknown name, or settings that the loss does not have.
-    """
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, or a KRLoss; got {name!r}")
-    defaults = LOSSES[name]
-    if defaults is None:
-        if settings:
-            raise ValueError(f"loss 'ce' has no settings, got {', '.join(settings)}")
-        return None
-    settings = defaults | settings
-    if {"until", "gamma"} <= settings.keys():
-        raise ValueError(f"until and gamma must not be given together, got {settings['until']} and {settings['gamma']}")
-    try:
-        if "until" in settings:
-            settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
-        return KRLoss(num_labels, **settings)
-    except TypeError as error:
-        raise ValueError(f"settings of loss {name!r} must be arguments of KRLoss, or until: {error}") from error
 
 
 class KRTrainer(Trainer):

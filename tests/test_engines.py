@@ -257,15 +257,22 @@ def text_of(path: Path) -> str:
         return ""
 
 
+def execute_in_vain(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
+    raise ValueError(f"seed {run.seed} must be another")
+
+
 @pytest.mark.parametrize(("fresh", "num_processes"), [(True, 2), (False, 1)])
-def test_fresh_is_a_process_for_each_run(tmp_path: Path, fresh: bool, num_processes: int) -> None:
-    """A worker has a log of its own. These runs fail at once."""
-    runs = [replace(RUNS[0], training="wrong"), replace(RUNS[1], loss="krls")]
-    found = dict(local_processes(runs, Setting((), str(tmp_path / "work"), 1, fresh, None)))
-    assert list(found) == runs
-    assert ["training must be NAME=VALUE" in str(found[runs[0]]), "--loss: invalid choice" in str(found[runs[1]])] == [
-        True
-    ] * 2
+def test_fresh_is_a_process_for_each_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: bool, num_processes: int
+) -> None:
+    """A worker has a log of its own."""
+    monkeypatch.setattr(kr_text.engines, "execute", execute_in_vain)
+    found = dict(local_processes(RUNS[:2], Setting((), str(tmp_path / "work"), 1, fresh, None)))
+    assert [f"{type(error).__name__}: {error}" for error in found.values()] == [
+        "ValueError: seed 1 must be another",
+        "ValueError: seed 2 must be another",
+    ]
+    assert list(found) == RUNS[:2]
     assert len(list((tmp_path / "work").glob("worker-*.log"))) == num_processes
 
 

@@ -27,6 +27,13 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert heavy & set(modules) == set()
 
 
+def test_grids_and_the_report_wait_for_no_import_of_transformers() -> None:
+    code = "import sys, kr_text.engines, kr_text.grids, kr_text.report.page; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "kr_text.experiments" in modules
+    assert {"transformers", "datasets"} & set(modules) == set()
+
+
 @pytest.mark.parametrize("name", kr_text.__all__)
 def test_every_public_name_is_that_of_its_module(name: str) -> None:
     value = getattr(kr_text, name)

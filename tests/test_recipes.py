@@ -10,9 +10,9 @@ from transformers import TrainingArguments
 import kr_text.recipes
 from kr_text.arguments import parse_training
 from kr_text.models import MODELS
+from kr_text.paper_losses import LOSSES
 from kr_text.recipes import recipe
 from kr_text.tokenization import word_tokenizer
-from kr_text.trainer import LOSSES
 
 RECIPES: dict[str, Any] = yaml.safe_load(resources.files("kr_text").joinpath("recipes.yaml").read_text())
 PAIRS = [(model, dataset) for model, of_model in RECIPES.items() for dataset in of_model]

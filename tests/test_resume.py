@@ -1,9 +1,12 @@
 """Checkpoints of KRTrainer: what a run that was stopped goes on with."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +38,39 @@ def checkpointed(**settings: Any) -> dict[str, Any]:
     return {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, **settings}
 
 
-@pytest.mark.parametrize("killed_at", [3, 4, 5])
+def with_dropout(folder: Path, accumulation: int, **settings: Any) -> KRTrainer:
+    """Four steps make an epoch, or two where gradients are accumulated: checkpoints lie in and between them."""
+    loss = KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
+    settings = checkpointed(gradient_accumulation_steps=accumulation, **settings)
+    return trained(folder, bert(dropout=0.1), loss=loss, **settings)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The folder of a run that was killed at its fifth step, with as many micro-batches in a step."""
+
+    @cache
+    def run(accumulation: int) -> Path:
+        folder = tmp_path_factory.mktemp("killed")
+        settings = checkpointed(gradient_accumulation_steps=accumulation, kill_at_step=5)
+        command = [sys.executable, str(WORKER), str(folder), json.dumps(settings)]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert {path.name for path in folder.iterdir()} == {"checkpoint-2", "checkpoint-4"}
+        return folder
+
+    return run
+
+
+@pytest.mark.parametrize("step", [2, 4])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one(
-    tmp_path: Path, killed_at: int, accumulation: int
+    tmp_path: Path, killed: Callable[[int], Path], step: int, accumulation: int
 ) -> None:
-    """Four steps make an epoch, or two where gradients are accumulated: checkpoints lie in and between them."""
-    settings = checkpointed(gradient_accumulation_steps=accumulation)
-    command = [
-        sys.executable,
-        str(WORKER),
-        str(tmp_path / "killed"),
-        json.dumps({**settings, "kill_at_step": killed_at}),
-    ]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    gamma: dict[str, Any] = {"loss": KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)}
-    whole = trained(tmp_path / "whole", bert(dropout=0.1), **gamma, **settings)
-    gamma = {"loss": KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)}
-    resumed = trained(tmp_path / "killed", bert(dropout=0.1), resume=True, **gamma, **settings)
+    whole = with_dropout(tmp_path / "whole", accumulation)
+    last = f"checkpoint-{step}"
+    shutil.copytree(killed(accumulation) / last, tmp_path / "killed" / last)
+    resumed = with_dropout(tmp_path / "killed", accumulation, resume=True)
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
     torch.testing.assert_close(matrix(resumed), matrix(whole), rtol=0, atol=0)
     of_matrix = [trainer.residual_optimizer.state_dict()["state"] for trainer in (resumed, whole)]

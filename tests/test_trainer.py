@@ -18,8 +18,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kr_text import KRLoss, KRTrainer
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
+from kr_text.paper_losses import LOSSES, named_loss
 from kr_text.schedules import Truncated
-from kr_text.trainer import named_loss
 from trainer_cases import (
     LOGGED,
     NUM_LABELS,
@@ -107,51 +107,12 @@ def test_ls_is_label_smoothing_factor(tmp_path: Path) -> None:
     assert matrix(ours).eq(0).all()
 
 
-def test_named_losses_have_the_papers_settings(tmp_path: Path) -> None:
-    settings = {}
-    for name in ("ls", "kr", "kr-ls"):
-        criterion = KRTrainer(model=fasttext(), args=arguments(tmp_path), loss=name).criterion
-        assert criterion is not None
-        settings[name] = (criterion.label_smoothing, criterion.schedule(0), round(criterion.schedule(1), 12))
-    assert settings == {"ls": (0.1, 0.0, 0.0), "kr": (0.0, 1.0, 0.99), "kr-ls": (0.1, 1.0, 0.99)}
-    assert KRTrainer(model=fasttext(), args=arguments(tmp_path), loss="ce").criterion is None
-
-
-def test_settings_of_a_named_loss_differ_where_they_are_given() -> None:
-    criterion = named_loss("kr-ls", NUM_LABELS, alpha=0.5, gamma=0.9, divergence="as_printed")
-    assert criterion is not None
-    assert (criterion.label_smoothing, criterion.schedule(0), criterion.schedule(1)) == (0.1, 0.5, 0.45)
-    assert (criterion.divergence, criterion.residual_matrix.shape) == ("as_printed", (NUM_LABELS, NUM_LABELS))
-    other = named_loss("kr-ls", NUM_LABELS, label_smoothing=0.2)
-    assert other is not None
-    assert (other.label_smoothing, other.schedule(0), other.divergence) == (0.2, 1.0, "label_first")
-
-
-@pytest.mark.parametrize(
-    ("settings", "alphas"), [({"until": 2}, [1, 1, 0, 0]), ({"until": 1, "alpha": 0.3}, [0.3, 0, 0, 0])]
-)
-def test_until_ends_alpha_after_so_many_epochs(settings: dict[str, Any], alphas: list[float]) -> None:
-    criterion = named_loss("kr", NUM_LABELS, **settings)
-    assert criterion is not None
-    assert [criterion.schedule(epoch) for epoch in range(4)] == alphas
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("ce", {"alpha": 1, "gamma": 1}, "loss 'ce' has no settings, got alpha, gamma"),
-        ("kr", {"alhpa": 1}, "settings of loss 'kr' must be arguments of KRLoss, or until: .*'alhpa'"),
-        ("kr", {"label_smoothing": 2.0}, r"label_smoothing must be .* got 2\.0"),
-        ("kl", {}, "loss must be one of ce, ls, kr, kr-ls, or a KRLoss; got 'kl'"),
-        ("kr", {"until": 2, "gamma": 0.5}, r"until and gamma must not be given together, got 2 and 0\.5"),
-        ("kr", {"until": "abc"}, "settings of loss 'kr' must be arguments of KRLoss, or until: "),
-    ],
-)
-def test_settings_that_a_named_loss_does_not_have_are_refused(
-    name: str, settings: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        named_loss(name, NUM_LABELS, **settings)
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_loss_is_the_one_that_is_named(tmp_path: Path, name: str) -> None:
+    criterion = KRTrainer(model=fasttext(), args=arguments(tmp_path), loss=name).criterion
+    expected = named_loss(name, NUM_LABELS)
+    assert (criterion and criterion.settings()) == (expected and expected.settings())
+    assert (criterion is None) == (name == "ce")
 
 
 def test_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
