@@ -56,6 +56,9 @@ class MutualLoss(SofteningLoss):
 
     needs_peer = True
 
+    def __init__(self, num_labels: int) -> None:
+        super().__init__(num_labels)
+
     def forward(self, logits: Tensor, labels: Tensor, peer_logits: Tensor) -> Tensor:
         """The sum of both networks' losses, a scalar."""
         log_p1, log_p2 = widen(logits).log_softmax(1), widen(peer_logits).log_softmax(1)

@@ -1,6 +1,5 @@
 """Every training loss by its name, as flags and grids have it."""
 
-import inspect
 from typing import Any
 
 from torch import nn
@@ -8,8 +7,7 @@ from torch import nn
 from kr_text.distillation import DistillationLoss, MutualLoss
 from kr_text.label_softening import SOFTENING_LOSSES, SofteningLoss
 from kr_text.losses import KRLoss
-from kr_text.paper_losses import LOSSES, named_loss
-from kr_text.schedules import Truncated
+from kr_text.paper_losses import LOSSES, named_loss, with_settings
 from kr_text.softening_trainer import last_linear
 
 OTHERS: dict[str, type[SofteningLoss]] = {**SOFTENING_LOSSES, "kd": DistillationLoss, "dml": MutualLoss}
@@ -23,7 +21,7 @@ def make_loss(name: str, model: nn.Module, num_labels: int, settings: dict[str, 
         name: one of `NAMES`.
         model: that is trained with it.
         num_labels: K.
-        settings: of the loss, where they differ from the defaults; `until` as for `named_loss`.
+        settings: of the loss, where they differ from the defaults; `until` as for `with_settings`.
 
     Raises:
         ValueError: settings that the loss does not have, or that are out of range.
@@ -35,9 +33,4 @@ def make_loss(name: str, model: nn.Module, num_labels: int, settings: dict[str, 
     settings, loss = dict(settings), OTHERS[name]
     if loss.needs_features:
         settings["num_features"] = last_linear(model, num_labels).in_features
-    try:
-        if "until" in settings and "alpha" in inspect.signature(loss).parameters:
-            settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
-        return loss(num_labels, **settings)
-    except TypeError as error:
-        raise ValueError(f"settings of loss {name!r} must be arguments of {loss.__name__}: {error}") from error
+    return with_settings(loss, name, num_labels, settings)

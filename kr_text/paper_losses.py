@@ -1,6 +1,9 @@
 """The losses of the paper's tables by their names: `KRLoss` with the paper's settings. PyTorch is the only import."""
 
-from typing import Any
+import inspect
+from typing import Any, TypeVar
+
+from torch import nn
 
 from kr_text.losses import KRLoss
 from kr_text.schedules import Truncated
@@ -11,6 +14,8 @@ LOSSES: dict[str, dict[str, Any] | None] = {  # the settings of KRLoss that diff
     "kr": {},
     "kr-ls": {"label_smoothing": 0.1},
 }
+
+Loss = TypeVar("Loss", bound=nn.Module)
 
 
 def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
@@ -33,12 +38,28 @@ def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
         if settings:
             raise ValueError(f"loss 'ce' has no settings, got {', '.join(settings)}")
         return None
-    settings = defaults | settings
-    if {"until", "gamma"} <= settings.keys():
+    return with_settings(KRLoss, name, num_labels, defaults | settings)
+
+
+def with_settings(loss: type[Loss], name: str, num_labels: int, settings: dict[str, Any]) -> Loss:
+    """A loss with the settings that a user gave, of which `until` has alpha end after so many epochs (Eq. 15).
+
+    Args:
+        loss: the class of the loss; `until` is for those that have `gamma`.
+        name: of the loss, for messages.
+        num_labels: K.
+        settings: what `loss` is given beside it.
+
+    Raises:
+        ValueError: settings that the loss does not have, or that are out of range.
+    """
+    settings, has_schedule = dict(settings), "gamma" in inspect.signature(loss).parameters
+    if has_schedule and {"until", "gamma"} <= settings.keys():
         raise ValueError(f"until and gamma must not be given together, got {settings['until']} and {settings['gamma']}")
     try:
-        if "until" in settings:
+        if has_schedule and "until" in settings:
             settings["alpha"] = Truncated(settings.pop("until"), settings.get("alpha", 1.0))
-        return KRLoss(num_labels, **settings)
+        return loss(num_labels, **settings)
     except TypeError as error:
-        raise ValueError(f"settings of loss {name!r} must be arguments of KRLoss, or until: {error}") from error
+        allowed = f"arguments of {loss.__name__}" + (", or until" if has_schedule else "")
+        raise ValueError(f"settings of loss {name!r} must be {allowed}: {error}") from error
