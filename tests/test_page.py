@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kr_text.experiments import Run
+from kr_text.grids import read_grid
 from kr_text.report.page import write_page
 from kr_text.report.section_errors import against_ce, shared_averages, with_baselines
 from kr_text.report.section_label_matrices import mean_difference, mistakes, rank_correlation
@@ -451,6 +452,36 @@ def test_each_section_says_how_to_run_it(folder: Path) -> None:
 def test_the_page_says_what_made_the_numbers(folder: Path) -> None:
     made = "Made on Linux x86_64 (2 cores, torch threads: 1, accelerator: none), with python 3.11.9, torch 2.13.0, "
     assert made + "from commit abc123." in (folder / "report.md").read_text()
+
+
+def test_of_many_commits_the_page_says_how_many(tmp_path: Path) -> None:
+    (tmp_path / "table3.yaml").write_text(f"title: T\nabout: A\nruns:\n  - {GRIDS['table3']}\n")
+    for seed, commit in enumerate(("abc123", "def456", "abc123"), 1):
+        add(tmp_path, run("ce", seed), 10, commit=commit)
+    write_page(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "torch 2.13.0, from 2 commits, that of each run in runs.jsonl.\n" in text
+
+
+def test_tables_are_by_data_set_then_model_then_rows_whatever_ran_first(tmp_path: Path) -> None:
+    (tmp_path / "table3.yaml").write_text(
+        "title: T\nabout: A\nruns:\n"
+        "  - {dataset: yelp_review_full, model: [bert-base-uncased, transformer], loss: ce, seed: 1}\n"
+        "  - {dataset: ag_news, model: [transformer, charcnn, textrnn, fasttext], loss: [kr, ce], seed: 1}\n"
+        "  - {dataset: ag_news, model: textrnn, loss: ce, seed: 1, max_train_rows: [600, 60]}\n"
+    )
+    grid = read_grid(tmp_path / "table3.yaml")
+    for each in grid.runs:
+        add(tmp_path, each, 10)
+    settings = [cell.setting for cell in Study(tmp_path).cells(grid)]
+    assert [(each.dataset, each.model, each.max_train_rows, each.loss) for each in settings] == [
+        ("yelp_review_full", "transformer", None, "ce"),
+        ("yelp_review_full", "bert-base-uncased", None, "ce"),
+        *(("ag_news", "fasttext", None, loss) for loss in ("kr", "ce")),
+        ("ag_news", "textrnn", 60, "ce"),
+        ("ag_news", "textrnn", 600, "ce"),
+        *(("ag_news", model, None, loss) for model in ("textrnn", "charcnn", "transformer") for loss in ("kr", "ce")),
+    ]
 
 
 def test_the_same_results_give_the_same_page_byte_for_byte(folder: Path, tmp_path: Path) -> None:

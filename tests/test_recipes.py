@@ -91,7 +91,7 @@ def special(monkeypatch: pytest.MonkeyPatch) -> None:
             "    training: {learning_rate: 0.3}",
         ]
     )
-    monkeypatch.setattr(kr_text.recipes, "_parsed", lambda _: yaml.safe_load(text))
+    monkeypatch.setattr(kr_text.recipes, "_recipes", lambda: yaml.safe_load(text))
 
 
 @pytest.mark.usefixtures("special")

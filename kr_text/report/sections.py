@@ -90,12 +90,13 @@ def headline(study: Study) -> Paragraph:
 
 
 def machines(study: Study) -> Paragraph:
-    """Where the runs were made, with what, and from which commits."""
+    """Where the runs were made, with what, and from which commit, or how many."""
     environments = [result.report["environment"] for result in study.results]
     places = "; ".join(dict.fromkeys(map(_machine, environments)))
     versions = "; ".join(dict.fromkeys(map(_versions, environments)))
-    commits = ", ".join(dict.fromkeys(result.line["commit"] or "unknown" for result in study.results))
-    return Paragraph(f"Made on {places}, with {versions}, from commit {commits}." if environments else "")
+    commits = list(dict.fromkeys(result.line["commit"] or "unknown" for result in study.results))
+    source = f"commit {commits[0]}" if len(commits) == 1 else f"{len(commits)} commits, that of each run in runs.jsonl"
+    return Paragraph(f"Made on {places}, with {versions}, from {source}." if environments else "")
 
 
 def _machine(environment: Environment) -> str:

@@ -1,5 +1,6 @@
 """A folder of results as its tables need it: runs that differ in their seed alone together, beside their baseline."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import numpy as np
 
 from kr_text.experiments import Run
 from kr_text.grids import Grid, read_grid
+from kr_text.recipes import recipe_names
 from kr_text.reports import Number
 from kr_text.results import Result, read_results
 from kr_text.verdicts import Spread, Verdict, against, spread
@@ -84,8 +86,14 @@ class Study:
         return self._cells.get(setting, Cell(setting, ()))
 
     def cells(self, grid: Grid) -> list[Cell]:
-        """Those of a grid that have results, in its order."""
-        return [self._cells[setting] for setting in settings(grid.runs) if setting in self._cells]
+        """Those of a grid that have results: by data set, as the grid has them, then model, and training rows."""
+        datasets, models = list(dict.fromkeys(run.dataset for run in grid.runs)), recipe_names()
+
+        def position(setting: Run) -> tuple[int, int, float]:
+            model = models.index(setting.model) if setting.model in models else len(models)
+            return datasets.index(setting.dataset), model, setting.max_train_rows or math.inf
+
+        return [self._cells[setting] for setting in sorted(settings(grid.runs), key=position) if setting in self._cells]
 
     def baseline(self, setting: Run) -> Cell:
         """Cross-entropy at the same setting, with label matrices where it was run with them alone."""
