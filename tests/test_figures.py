@@ -108,3 +108,10 @@ def test_reliability_stands_beside_the_line_where_confidence_is_accuracy() -> No
     found = texts(draw_diagram())
     assert {"confidence", "accuracy", "CE", "KR-LS"} <= set(found)
     assert "stroke: #999999" in draw_diagram()
+
+
+def test_a_title_wider_than_its_panel_has_several_lines() -> None:
+    title = "transformer (learning_rate=0.0005, num_train_epochs=4), 24,000 rows"
+    lines = ["transformer (learning_rate=0.0005,", "num_train_epochs=4), 24,000 rows"]
+    assert set(lines) <= set(texts(reliability_diagrams([(title, DIAGRAM[1])], "diagram")))
+    assert set(lines) <= set(texts(curves([Panel(title, "epoch", "error, %", LINES)], "lines")))

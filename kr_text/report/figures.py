@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX<>*"
 PANEL = (3.5, 2.7)  # width and height in inches
 MAX_PANELS = 3  # side by side
+MAX_TITLE = 38  # letters in a line of a panel's title: no wider than the panel
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def curves(panels: Sequence[Panel], name: str, *, share_y: bool = False) -> str:
     with _style(name):
         figure, frames = _frames(len(panels), PANEL, share_y=share_y)
         for panel, axes in zip(panels, frames, strict=True):
-            axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+            axes.set(title=_folded(panel.title), xlabel=panel.x_label, ylabel=panel.y_label)
             for curve in panel.curves:
                 _draw(axes, curve, labels.index(curve.label))
             if panel.ticks:
@@ -92,7 +94,8 @@ def reliability_diagrams(
     with _style(name):
         figure, frames = _frames(len(panels), (PANEL[0], PANEL[0]))
         for (title, methods), axes in zip(panels, frames, strict=True):
-            axes.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+            axes.set(title=_folded(title), xlabel="confidence", ylabel="accuracy")
+            axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
             axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
             for label, bins in methods:
                 confidence, accuracy, _ = zip(*bins, strict=True)
@@ -154,14 +157,20 @@ def _matrix(
 
 def _frames(count: int, size: tuple[float, float], *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     across = min(count, MAX_PANELS)
     down = math.ceil(count / across)
-    figure = Figure(figsize=(size[0] * across, size[1] * down + 0.4), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.12)  # inches
+    figure = Figure(figsize=(size[0] * across, size[1] * down + 0.4), layout=layout)
     frames = figure.subplots(down, across, squeeze=False, sharey=share_y).ravel()
     for axes in frames[count:]:
         axes.remove()
     return figure, list(frames[:count])
+
+
+def _folded(title: str) -> str:
+    return textwrap.fill(title, MAX_TITLE, break_on_hyphens=False)
 
 
 def _draw(axes: Axes, curve: Curve, number: int) -> None:
