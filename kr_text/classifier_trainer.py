@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
@@ -24,7 +25,8 @@ class BatchesTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`."""
-        if not (HAS_NUMBA and isinstance(self.model, FastTextForSequenceClassification)):
+        parts = cast(nn.Module, self.model).modules()  # a pair has two of them
+        if not (HAS_NUMBA and any(isinstance(part, FastTextForSequenceClassification) for part in parts)):
             return super().train(*args, **kwargs)
         from kr_text.compiled_loops import threads_for_loops
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import threading
+import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from kr_text.experiments import Outcome, Run, execute
+from kr_text.experiments import Outcome, Run, execute, remove_work
+from kr_text.process import usable_cores
 from kr_text.results import Result, add_result, read_results
 
-Finished = tuple[Run, Outcome | Exception]
+Finished = tuple[Run, Outcome | str]  # or in one line why there is none
 Engine = Callable[[Sequence[Run], "Setting"], Iterator[Finished]]
 
 
@@ -40,13 +42,13 @@ class Setting:
     @property
     def threads(self) -> int:
         """Threads of each run."""
-        return max(1, (os.cpu_count() or 1) // self.workers)
+        return max(1, usable_cores() // self.workers)
 
 
 def run_missing(
     runs: Sequence[Run], folder: Path, setting: Setting, engine: Engine, show: Callable[[str], None]
 ) -> list[str]:
-    """Runs what has no result in `folder` yet, and adds each result as it comes.
+    """Runs what has no result in `folder` yet, and adds each result as it comes; only then its model is removed.
 
     Args:
         runs: of a grid.
@@ -61,15 +63,19 @@ def run_missing(
     results = read_results(folder)
     runs = list({run.key: run for run in runs}.values())  # two of them may say the same in other words
     missing = [run for run in runs if run.key not in results]
+    for run in runs:
+        if run.key in results:  # where a process was killed between the two
+            remove_work(run, setting.work)
     show(f"{len(runs)} runs, of which {len(runs) - len(missing)} are finished")
     left, failures = dict.fromkeys(missing), []
     for run, outcome in engine(missing, setting):
         del left[run]
-        if isinstance(outcome, Exception):
-            failures.append(f"{run.name}: {type(outcome).__name__}: {' '.join(str(outcome).split())}")
+        if isinstance(outcome, str):
+            failures.append(f"{run.name}: {outcome}")
             show(f"FAILED {failures[-1]}")
             continue
         add_result(folder, outcome)
+        remove_work(run, setting.work)
         results[run.key] = Result(run, outcome.line, folder)
         report = outcome.line["report"]
         rest = time_left(left, results.values()) / setting.workers
@@ -110,8 +116,7 @@ def local_processes(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]
             interrupted += yield from _in_one_pool(waiting, setting)
     for run in interrupted:
         if (yield from _in_one_pool(deque([run]), setting)):
-            error = f"its process died, twice; if memory ran out, see --workers; its log is one of {setting.work}"
-            yield run, RuntimeError(error)
+            yield run, f"its process died, twice; if memory ran out, see --workers; its log is one of {setting.work}"
 
 
 def _in_one_pool(waiting: deque[Run], setting: Setting) -> Generator[Finished, None, list[Run]]:
@@ -119,27 +124,40 @@ def _in_one_pool(waiting: deque[Run], setting: Setting) -> Generator[Finished, N
     context = multiprocessing.get_context("spawn")
     Path(setting.work).mkdir(parents=True, exist_ok=True)
     pool = ProcessPoolExecutor(setting.workers, context, initializer=_start_worker, initargs=(setting,))
-    running: dict[Future[Outcome], Run] = {}
+    running: dict[Future[Outcome | str], Run] = {}
     interrupted: list[Run] = []
     try:
         while running or (waiting and not interrupted):
             while waiting and len(running) < setting.workers and not interrupted:
                 run = waiting.popleft()
                 try:
-                    running[pool.submit(execute, run, setting.data, setting.work, setting.commit)] = run
+                    running[pool.submit(_attempt, execute, run, setting.data, setting.work, setting.commit)] = run
                 except BrokenProcessPool:
                     interrupted.append(run)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                run, error = running.pop(future), future.exception()
-                if isinstance(error, BrokenProcessPool):
+                run = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
                     interrupted.append(run)
-                elif error is None or isinstance(error, Exception):
-                    yield run, error or future.result()
                 else:
-                    raise error
+                    yield run, outcome
     finally:
         pool.shutdown(cancel_futures=True)
     return interrupted
+
+
+def _attempt(execute: Callable[..., Outcome], *arguments: object) -> Outcome | str:
+    """In a worker: what went wrong goes to its log, and in one line back, since not every exception can be sent."""
+    try:
+        return execute(*arguments)
+    except Exception as error:
+        traceback.print_exc()
+        return _in_one_line(error)
+
+
+def _in_one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _start_worker(setting: Setting) -> None:
@@ -166,7 +184,8 @@ def _end_with_parent() -> None:
 def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
     """A Ray cluster: the one that `RAY_ADDRESS` names, or one of this machine. A run whose worker is lost runs again.
 
-    Every node must see `setting.data` and have kr-text installed.
+    Every node must see `setting.data` and `setting.work`, and have kr-text installed. A run has an accelerator for
+    itself where the cluster has any, which is untested.
     """
     try:
         import ray
@@ -176,7 +195,9 @@ def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     variables = {"OMP_NUM_THREADS": str(setting.threads)}
-    remote = ray.remote(num_cpus=setting.threads, max_retries=3, runtime_env={"env_vars": variables})(execute)
+    num_gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
+    options = {"num_cpus": setting.threads, "num_gpus": num_gpus, "max_retries": 3}
+    remote = ray.remote(**options, runtime_env={"env_vars": variables})(execute)
     waiting = {remote.remote(run, setting.data, setting.work, setting.commit): run for run in runs}
     while waiting:
         (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -184,9 +205,9 @@ def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         try:
             yield run, ray.get(done)
         except ray.exceptions.RayTaskError as error:
-            yield run, error.cause  # what `execute` raised
+            yield run, _in_one_line(error.cause)  # what `execute` raised
         except ray.exceptions.RayError as error:
-            yield run, error
+            yield run, _in_one_line(error)
 
 
 ENGINES: dict[str, Engine] = {"local": local_processes, "ray": ray_cluster}
@@ -196,7 +217,7 @@ def default_workers() -> int:
     """A run for each core; with an accelerator one, since the runs would share it."""
     import torch
 
-    return 1 if torch.accelerator.is_available() else os.cpu_count() or 1
+    return 1 if torch.accelerator.is_available() else usable_cores()
 
 
 def commit_of_code() -> str | None:

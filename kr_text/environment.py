@@ -1,9 +1,10 @@
 """What the numbers of a run depend on besides its command."""
 
-import os
 import platform
 from importlib import metadata
 from typing import TypedDict
+
+from kr_text.process import usable_cores
 
 DISTRIBUTIONS = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "evaluate", "kr-text")
 
@@ -26,7 +27,7 @@ def environment() -> Environment:
     return {
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in DISTRIBUTIONS},
         "platform": f"{platform.system()} {platform.machine()}",
-        "num_cores": os.cpu_count() or 1,
+        "num_cores": usable_cores(),
         "num_threads": torch.get_num_threads(),
         "accelerator": None if accelerator is None else accelerator.type,
     }

@@ -156,9 +156,18 @@ def _execute(run: Run, data: Sequence[str], folder: Path, commit: str | None) ->
         "wrong_labels": find_wrong_labels(dataset, folder) if (Path(dataset) / TRUE_LABELS_FILE).exists() else None,
         "teacher": teacher,
     }
-    outcome = Outcome(line, compact(saved["probabilities"], saved["labels"]))
-    shutil.rmtree(folder)
-    return outcome
+    return Outcome(line, compact(saved["probabilities"], saved["labels"]))
+
+
+def remove_work(run: Run, work: str) -> None:
+    """Removes what a run has left in `work`, once its outcome is stored; not while another process is at this run."""
+    folder = Path(work) / run.key
+    if folder.exists():
+        try:
+            with FileLock(f"{folder}.lock", timeout=0):
+                shutil.rmtree(folder)
+        except Timeout:
+            return
 
 
 def _train(flags: list[str], folder: Path) -> Report:

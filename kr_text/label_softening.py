@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kr_text.closed_form import sum_by_class, widen
-from kr_text.schedules import Exponential, Schedule
+from kr_text.schedules import Exponential, Schedule, schedule_text
 
 
 class SofteningLoss(nn.Module):
@@ -233,7 +233,7 @@ class _KRVariant(SofteningLoss):
         self, num_labels: int, label_smoothing: float, alpha: float | Schedule, gamma: float, **settings: object
     ) -> None:
         self.schedule = alpha if callable(alpha) else Exponential(alpha, gamma)
-        super().__init__(num_labels, label_smoothing=label_smoothing, alpha=repr(self.schedule), **settings)
+        super().__init__(num_labels, label_smoothing=label_smoothing, alpha=schedule_text(self.schedule), **settings)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing

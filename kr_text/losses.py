@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kr_text.closed_form import Label, Terms, divisor, kr_terms, sum_by_class, with_gradient
-from kr_text.schedules import Exponential, Schedule
+from kr_text.schedules import Exponential, Schedule, schedule_text
 
 DIVERGENCES = ("label_first", "as_printed")
 SMOOTHINGS = ("uniform", "wrong_classes")
@@ -210,7 +210,7 @@ class KRLoss(nn.Module):
         return {
             "num_labels": self.num_labels,
             "label_smoothing": self.label_smoothing,
-            "alpha": getattr(self.schedule, "__qualname__", repr(self.schedule)),  # a function's has an address
+            "alpha": schedule_text(self.schedule),
             "divergence": self.divergence,
             "smoothing": self.smoothing,
             "class_weights": weights,

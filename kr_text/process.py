@@ -1,7 +1,8 @@
-"""The memory of this process: how it is treated while a model trains, and how much it was at most."""
+"""This process: its cores, how its memory is treated while a model trains, and how much that was at most."""
 
 import ctypes
 import gc
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ class PeakMemory(TypedDict):
 
     process: float | None
     largest_child: float | None
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a container, a batch system or `taskset` may leave it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_for_training() -> None:

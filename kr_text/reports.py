@@ -112,7 +112,7 @@ class Report(TypedDict):
     `hyper_parameters` are the training arguments that differ from the Trainer's defaults, `validation_metrics` and
     `test_metrics` what `classification_metrics` returns. `confusion_matrix` is (K, K), row = true class.
     `residual_labels` is (K, K), row k the learned distribution over the classes other than k, or None for a loss that
-    learns none. `label_matrices` are there if they were asked for.
+    learned none: CE, LS, KR whose residual matrix never moves. `label_matrices` are there if they were asked for.
     """
 
     command: str
@@ -237,7 +237,7 @@ def _class_relations(report: Report) -> str:
     heading = "## What the loss learned\n\n"
     residual_labels, names = report["residual_labels"], report["dataset"]["class_names"]
     if residual_labels is None:
-        return heading + "Nothing: this loss has no parameters."
+        return heading + "No residual labels."
     rows = []
     for k, row in enumerate(residual_labels):
         others = sorted((j for j in range(len(names)) if j != k), key=lambda j: row[j], reverse=True)

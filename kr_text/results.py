@@ -63,14 +63,14 @@ def add_result(folder: Path, outcome: Outcome) -> None:
     """
     key = outcome.line["key"]
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    write_predictions(outcome.predictions, _predictions_file(folder, key))
-    text = json.dumps(finite(outcome.line), ensure_ascii=False, allow_nan=False) + "\n"
     path = folder / RUNS_FILE
     with FileLock(f"{path}.lock"), path.open("r+b" if path.exists() else "w+b") as file:
         content = file.read()
         end = _end_of_whole_lines(content)
         if f'"key": "{key}"'.encode() in content[:end]:  # another process was at the same run
             return
+        write_predictions(outcome.predictions, _predictions_file(folder, key))
+        text = json.dumps(finite(outcome.line), ensure_ascii=False, allow_nan=False) + "\n"
         file.seek(end)
         file.truncate()
         file.write(text.encode("utf-8"))

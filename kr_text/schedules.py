@@ -59,6 +59,11 @@ class Constant:
         return self.alpha
 
 
+def schedule_text(schedule: Schedule) -> str:
+    """A schedule in words, the same in each process: a function by its name, since its `repr` has an address."""
+    return getattr(schedule, "__qualname__", repr(schedule))
+
+
 def _check_alpha(alpha: float) -> None:
     if not 0 <= alpha < float("inf"):
         raise ValueError(f"alpha must be at least 0 and finite, got {alpha}")

@@ -65,7 +65,7 @@ class SofteningTrainer(Trainer):
 
         In training the sum over the rows is divided by `num_items_in_batch`, the rows of the accumulated batch.
         """
-        labels = inputs["labels"]
+        labels = inputs["labels"].long()
         outputs = model(**{name: inputs[name] for name in inputs if name not in ("labels", "teacher_logits")})
         logits = outputs["logits"]
         if torch.is_grad_enabled():
@@ -73,7 +73,7 @@ class SofteningTrainer(Trainer):
             if num_items_in_batch is not None:
                 loss = loss * (len(labels) / num_items_in_batch)
         else:
-            loss = F.cross_entropy(widen(logits), labels.long())
+            loss = F.cross_entropy(widen(logits), labels)
         self._features = None
         return (loss, outputs) if return_outputs else loss
 
@@ -81,7 +81,10 @@ class SofteningTrainer(Trainer):
         """What the loss is called with after logits and labels."""
         needed = []
         if self.criterion.needs_features:
-            needed.append(cast(Tensor, self._features))
+            features = cast(Tensor, self._features)
+            if features.dim() != 2:
+                raise ValueError(f"the last layer must see one row of features a text, got {tuple(features.shape)}")
+            needed.append(features)
         if self.criterion.needs_teacher:
             if "teacher_logits" not in inputs:
                 raise ValueError(f"a batch must have 'teacher_logits' for this loss, got {', '.join(inputs)}")

@@ -217,7 +217,8 @@ def _report(
     criterion, settings = trainer.criterion, {}
     if criterion is not None:
         settings = {**criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
-    learned = criterion.residual_labels().tolist() if isinstance(criterion, KRLoss) else None
+    learns = isinstance(criterion, KRLoss) and bool(criterion.residual_matrix.any())  # zero: it never took a step
+    learned = cast(KRLoss, criterion).residual_labels().tolist() if learns else None
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     model = model.first if isinstance(model, MutualPair) else model  # what is kept of a pair
     temperature = fit_temperature(*validation)

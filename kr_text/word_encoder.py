@@ -4,7 +4,6 @@ A corpus of millions of words has some hundred thousand such pieces. `tokenizers
 as long.
 """
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from kr_text.process import usable_cores
 from kr_text.ragged import Ints, ranges
 
 MARK = "\u2042"  # a punctuation mark, so a word of its own; it parts the pieces that are tokenized together
@@ -40,7 +40,7 @@ class Words(NamedTuple):
 
 def split_at_blanks(texts: pa.Array) -> Pieces:
     """Splits each text at each blank, on all cores."""
-    num_threads = os.cpu_count() or 1
+    num_threads = usable_cores()
     step = max(1, -(-len(texts) // num_threads))
     with ThreadPoolExecutor(num_threads) as pool:
         lists = list(pool.map(_split, (texts[begin : begin + step] for begin in range(0, len(texts), step))))

@@ -11,10 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 import kr_text.engines
+import kr_text.results
 from kr_text.engines import Finished, Setting, commit_of_code, local_processes, run_missing, time_left
 from kr_text.experiments import Outcome, Run
+from kr_text.process import usable_cores
 from kr_text.results import RUNS_FILE, Result, add_result, read_results
 from result_cases import outcome, result
 
@@ -31,7 +34,7 @@ def engine_of(
     def engine(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         for run in runs:
             started.append(run)
-            yield run, ValueError("of no\n  use") if fail(run) else outcome(run, seconds=seconds)
+            yield run, "ValueError: of no use" if fail(run) else outcome(run, seconds=seconds)
 
     return engine
 
@@ -115,7 +118,7 @@ def test_the_time_left_is_that_of_the_runs_most_alike(tmp_path: Path) -> None:
 
 
 def test_workers_share_the_cores_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(kr_text.engines, "usable_cores", lambda: 8)
     assert [replace(SETTING, workers=workers).threads for workers in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]
 
 
@@ -187,7 +190,7 @@ def test_a_grid_runs_to_its_end_beside_a_run_that_fails_and_nothing_is_repeated(
     results = read_results(tmp_path).values()
     assert {(each.run.loss, each.run.seed) for each in results} == {("ce", 1), ("kr-ls", 1), ("ce", 2)}
     assert [len(each.predictions().correct) for each in results] == [60] * 3
-    threads = max(1, (os.cpu_count() or 1) // 2)
+    threads = max(1, usable_cores() // 2)
     assert {each.report["environment"]["num_threads"] for each in results} == {threads}
 
     before = (tmp_path / RUNS_FILE).read_bytes()
@@ -258,7 +261,7 @@ def text_of(path: Path) -> str:
 
 
 def execute_in_vain(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
-    raise ValueError(f"seed {run.seed} must be another")
+    raise ValueError(f"seed {run.seed}\n  must be another")
 
 
 @pytest.mark.parametrize(("fresh", "num_processes"), [(True, 2), (False, 1)])
@@ -268,12 +271,51 @@ def test_fresh_is_a_process_for_each_run(
     """A worker has a log of its own."""
     monkeypatch.setattr(kr_text.engines, "execute", execute_in_vain)
     found = dict(local_processes(RUNS[:2], Setting((), str(tmp_path / "work"), 1, fresh, None)))
-    assert [f"{type(error).__name__}: {error}" for error in found.values()] == [
-        "ValueError: seed 1 must be another",
-        "ValueError: seed 2 must be another",
-    ]
+    assert list(found.values()) == ["ValueError: seed 1 must be another", "ValueError: seed 2 must be another"]
     assert list(found) == RUNS[:2]
     assert len(list((tmp_path / "work").glob("worker-*.log"))) == num_processes
+
+
+class OddError(Exception):
+    """One that can be sent to no other process: it cannot be made again from its text."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+
+
+def execute_oddly(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
+    raise OddError(code=run.seed)
+
+
+def test_whatever_goes_wrong_in_a_worker_is_told_and_stands_in_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kr_text.engines, "execute", execute_oddly)
+    found = dict(local_processes(RUNS[:2], Setting((), str(tmp_path), 1, False, None)))
+    assert list(found.values()) == ["OddError: code 1", "OddError: code 2"]
+    (log,) = tmp_path.glob("worker-*.log")
+    assert log.read_text().count("in execute_oddly") == 2
+
+
+def test_a_model_is_kept_until_its_result_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    setting = replace(SETTING, work=str(tmp_path / "work"))
+    folders = [tmp_path / "work" / run.key for run in RUNS[:2]]
+    for folder in folders:
+        folder.mkdir(parents=True)
+
+    def crash(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kr_text.results, "write_predictions", crash)
+        with pytest.raises(OSError, match="no space left"):
+            run_missing(RUNS[:2], tmp_path, setting, engine_of([]), lambda line: None)
+    assert [folder.exists() for folder in folders] == [True, True]
+    with FileLock(f"{folders[1]}.lock"):  # another process is at it
+        run_missing(RUNS[:2], tmp_path, setting, engine_of([]), lambda line: None)
+    assert [folder.exists() for folder in folders] == [False, True]
+    run_missing(RUNS[:2], tmp_path, setting, engine_of([]), lambda line: None)
+    assert [folder.exists() for folder in folders] == [False, False]
 
 
 def execute_or_die(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
@@ -297,7 +339,7 @@ def test_a_process_that_dies_costs_no_other_run(monkeypatch: pytest.MonkeyPatch,
     runs = [replace(RUNS[0], seed=seed) for seed in (1, 2, 3, 4)]
     found = dict(local_processes(runs, Setting((str(deaths),), str(tmp_path), 2, False, None)))
     assert found.keys() == set(runs)
-    failed = {run.seed: str(error) for run, error in found.items() if isinstance(error, Exception)}
+    failed = {run.seed: error for run, error in found.items() if isinstance(error, str)}
     assert failed.keys() == ({2} if deaths == 2 else set())
     assert all("its process died, twice" in error for error in failed.values())
     tries = [path.read_text().count("\n") for path in sorted(tmp_path.glob("seed-*"))]

@@ -1,7 +1,6 @@
 """A local Ray cluster, one of whose workers is killed as it trains: pytest -m ray."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from kr_text.engines import Setting, ray_cluster, run_missing
 from kr_text.experiments import Run
+from kr_text.process import usable_cores
 from kr_text.results import RUNS_FILE, read_results
 from kr_text.training import last_checkpoint
 
@@ -38,7 +38,7 @@ def cluster(datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def setting(folder: Path, news: Path) -> Setting:
-    workers = os.cpu_count() or 1  # so that a run takes one of the two
+    workers = usable_cores()  # so that a run takes one of the two
     return Setting((str(news.parent),), str(folder / "work"), workers, fresh=False, commit=None)
 
 

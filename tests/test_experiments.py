@@ -174,11 +174,6 @@ def test_a_run_is_the_training_of_its_flags(executed: tuple[Path, Outcome], run_
     assert line["report"]["test_metrics"]["error_rate"] == pytest.approx(100 - 100 * predictions.correct.mean())
 
 
-def test_a_finished_run_leaves_nothing_in_the_work_folder(executed: tuple[Path, Outcome]) -> None:
-    work, _ = executed
-    assert [path.suffix for path in work.iterdir()] == [".lock"]
-
-
 def test_the_same_run_in_another_folder_gives_the_same_numbers(
     executed: tuple[Path, Outcome], train_small: Train, tmp_path: Path
 ) -> None:

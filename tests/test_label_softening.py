@@ -277,10 +277,15 @@ def test_settings_are_json_and_make_the_same_loss_again(name: str) -> None:
     assert all(f"{key}=" in repr(criterion) for key in settings)
 
 
+def slowly(epoch: float) -> float:
+    return 1 / (1 + epoch)
+
+
 def test_settings_of_the_variants_of_kr_name_the_schedule() -> None:
     settings = ClassMeanKR(3, gamma=0.5, label_smoothing=0.1, momentum=0.9).settings()
     schedule = "Exponential(alpha=1.0, gamma=0.5)"
     assert settings == {"num_labels": 3, "label_smoothing": 0.1, "alpha": schedule, "momentum": 0.9}
+    assert WeightedKR(3, alpha=slowly).settings()["alpha"] == "slowly"
 
 
 @pytest.mark.parametrize("name", SOFTENING_LOSSES)

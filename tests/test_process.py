@@ -1,10 +1,11 @@
 import mmap
+import os
 import subprocess
 import sys
 
 import pytest
 
-from kr_text.process import peak_memory_mb, reset_peak_memory
+from kr_text.process import peak_memory_mb, reset_peak_memory, usable_cores
 
 PROGRAM = """
 import sys
@@ -21,6 +22,17 @@ block = torch.ones(50_000_000)
 del block
 print(resident_mb() - before)
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="has no affinity")
+def test_only_cores_that_a_process_may_use_count() -> None:
+    before = os.sched_getaffinity(0)
+    assert usable_cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -139,7 +139,7 @@ def test_at_most_three_related_classes_are_named(report: Report) -> None:
 
 def test_a_loss_that_learns_nothing_says_so(report: Report) -> None:
     report["residual_labels"] = None
-    assert "## What the loss learned\n\nNothing: this loss has no parameters.\n" in report_markdown(report)
+    assert "## What the loss learned\n\nNo residual labels.\n" in report_markdown(report)
 
 
 def test_settings_environment_and_command_are_all_there(report: Report) -> None:

@@ -116,10 +116,12 @@ def test_a_crash_in_writing_the_predictions_leaves_no_line(monkeypatch: pytest.M
 
 
 def test_a_run_that_is_there_already_stays_as_it_is(tmp_path: Path) -> None:
-    for seconds in (1.0, 2.0):
-        add_result(tmp_path, outcome(RUNS[0], seconds=seconds))
+    add_result(tmp_path, outcome(RUNS[0], seconds=1.0, correct=[True, False]))
+    add_result(tmp_path, outcome(RUNS[0], seconds=2.0, correct=[False, True]))
     assert (tmp_path / RUNS_FILE).read_text().count("\n") == 1
-    assert read_results(tmp_path)[RUNS[0].key].report["wall_time_seconds"]["total"] == 1.0
+    there = read_results(tmp_path)[RUNS[0].key]
+    assert there.report["wall_time_seconds"]["total"] == 1.0
+    assert there.predictions().correct.tolist() == [True, False]
 
 
 def test_two_processes_add_one_after_the_other(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import TrainerCallback, set_seed
+from transformers import GPT2Config, GPT2ForSequenceClassification, TrainerCallback, set_seed
 
 from kr_text.label_softening import (
     SOFTENING_LOSSES,
@@ -315,3 +315,24 @@ def test_fp16_is_refused(tmp_path: Path) -> None:
 def test_a_model_without_a_last_linear_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="model must have a linear layer with 4 outputs, got Embedding"):
         last_linear(nn.Embedding(3, NUM_LABELS), NUM_LABELS)
+
+
+@pytest.mark.parametrize("loss", sorted(SOFTENING_LOSSES))
+def test_labels_of_32_bits_are_labels(tmp_path: Path, loss: str) -> None:
+    def narrow(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        tensors = collate(batch)
+        return {**tensors, "labels": tensors["labels"].int()}
+
+    wide, trainer = (make_trainer(tmp_path / name, loss, bert(), max_steps=2) for name in ("wide", "narrow"))
+    trainer.data_collator = narrow
+    wide.train()
+    trainer.train()
+    torch.testing.assert_close(weights(trainer), weights(wide))
+
+
+def test_features_of_each_token_are_no_features_of_a_text(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=VOCAB_SIZE, n_embd=8, n_layer=1, n_head=2, pad_token_id=0)
+    config.num_labels = NUM_LABELS
+    trainer = make_trainer(tmp_path, "lcm", GPT2ForSequenceClassification(config))
+    with pytest.raises(ValueError, match=r"the last layer must see one row of features a text, got \(\d+, 6, 8\)"):
+        trainer.train()

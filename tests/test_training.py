@@ -466,6 +466,15 @@ def test_every_softening_loss_can_be_named(train_small: Train, tmp_path: Path, l
     assert (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("flags", [["--loss", "ls"], ["--loss", "kr", "--residual_learning_rate", "0"]])
+def test_a_residual_matrix_that_never_moved_is_not_reported_as_learned(
+    train_small: Train, tmp_path: Path, flags: list[str]
+) -> None:
+    report = train_small(tmp_path, *flags, "--num_train_epochs", "1")
+    assert report["residual_labels"] is None
+    assert "No residual labels." in (tmp_path / "report.md").read_text()
+
+
 def test_a_pair_leaves_its_first_model(train_small: Train, tmp_path: Path, news: Path) -> None:
     alone = train_small(tmp_path / "ce", "--loss", "ce", "--num_train_epochs", "1")
     report = train_small(tmp_path / "dml", "--loss", "dml")

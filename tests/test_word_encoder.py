@@ -71,7 +71,7 @@ def test_forgets_what_it_knows_when_that_is_much(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("num_cores", [1, 2, 5])
 def test_splits_at_blanks_on_any_number_of_cores(num_cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: num_cores)
+    monkeypatch.setattr("kr_text.word_encoder.usable_cores", lambda: num_cores)
     texts: Any = ["a b a", "", "c  b", "b"]
     pieces = split_at_blanks(pa.array(texts))
     assert pieces.distinct.take(pa.array(pieces.indices)).to_pylist() == ["a", "b", "a", "", "c", "", "b", "b"]
