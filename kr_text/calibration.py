@@ -6,6 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 Floats = npt.NDArray[np.float64]
+NUM_BINS = 15  # of confidence, all of one width (Guo et al. 2017)
 LOG_RANGE = (-4.0, 4.0)  # of the natural logarithm of the temperature
 
 
@@ -34,18 +35,22 @@ def at_temperature(logits: npt.ArrayLike, temperature: float) -> Floats:
     return np.asarray(softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1))
 
 
-def reliability(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15
-) -> list[tuple[float, float, int]]:
-    """Mean confidence, accuracy and number of rows of each bin of confidence that has rows: a reliability diagram.
+def reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> list[tuple[float, float, int]]:
+    """Mean confidence, accuracy and number of rows of each of the bins that has rows: a reliability diagram.
 
-    The bins are those of `kr_text.metrics.ece`, ((m - 1) / num_bins, m / num_bins].
+    Args:
+        confidence: (N,), the probability of the class that is predicted.
+        correct: (N,), whether that is the right one.
     """
-    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
-    confidence, correct = p.max(axis=1), p.argmax(axis=1) == y
-    bins = np.minimum(np.ceil(confidence * num_bins), num_bins).astype(np.int64)
+    c, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.bool_)
+    bins = confidence_bins(c)
     return [
-        (float(confidence[of_bin].mean()), float(correct[of_bin].mean()), int(of_bin.sum()))
-        for number in range(1, num_bins + 1)
+        (float(c[of_bin].mean()), float(right[of_bin].mean()), int(of_bin.sum()))
+        for number in range(1, NUM_BINS + 1)
         if (of_bin := bins == number).any()
     ]
+
+
+def confidence_bins(confidence: Floats) -> npt.NDArray[np.int64]:
+    """(N,): which of 15 bins each is in, 1 to 15; bin m is ((m - 1) / 15, m / 15]."""
+    return np.minimum(np.ceil(confidence * NUM_BINS), NUM_BINS).astype(np.int64)

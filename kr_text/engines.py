@@ -17,6 +17,7 @@ from kr_text.experiments import Outcome, Run, execute, remove_work
 from kr_text.process import usable_cores
 from kr_text.results import Result, add_result, read_results
 
+CHANGED = "+changes"  # after a commit
 Finished = tuple[Run, Outcome | str]  # or in one line why there is none
 Engine = Callable[[Sequence[Run], "Setting"], Iterator[Finished]]
 
@@ -221,7 +222,7 @@ def default_workers() -> int:
 
 
 def commit_of_code() -> str | None:
-    """The commit of the checkout that this package is in, with "+changes" if it differs; None where git knows none."""
+    """The commit of the checkout that this package is in, with `CHANGED` if it differs; None where git knows none."""
     folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return None
@@ -230,7 +231,7 @@ def commit_of_code() -> str | None:
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "kr_text", "models")
     except (OSError, subprocess.CalledProcessError):  # no git here, or a folder that it does not trust
         return None
-    return f"{commit}+changes" if changed else commit
+    return commit + CHANGED if changed else commit
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -139,6 +139,11 @@ def _execute(run: Run, data: Sequence[str], folder: Path, commit: str | None) ->
     from kr_text.training import PREDICTIONS_FILE
 
     dataset = next((str(found) for place in data if (found := Path(place) / run.dataset).exists()), run.dataset)
+    has_true_labels = (Path(dataset) / TRUE_LABELS_FILE).exists()
+    if has_true_labels and run.max_train_rows is not None:
+        raise ValueError(
+            f"{run.dataset} has true labels of all its rows: max_train_rows must be left out, got {run.max_train_rows}"
+        )
     teacher = None
     if run.teacher is not None:
         plain = replace(run, loss="ce", loss_overrides=None, teacher=None, label_matrices=False)
@@ -153,7 +158,7 @@ def _execute(run: Run, data: Sequence[str], folder: Path, commit: str | None) ->
         "run": run.given(),
         "commit": commit,
         "report": report,
-        "wrong_labels": find_wrong_labels(dataset, folder) if (Path(dataset) / TRUE_LABELS_FILE).exists() else None,
+        "wrong_labels": find_wrong_labels(dataset, folder) if has_true_labels else None,
         "teacher": teacher,
     }
     return Outcome(line, compact(saved["probabilities"], saved["labels"]))

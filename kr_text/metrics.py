@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from kr_text.calibration import confidence_bins
+
 if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 SUM_TOLERANCE = 1e-3  # leaves room for a softmax in float16
-NUM_BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -70,8 +71,7 @@ def ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     probabilities, labels = _checked(probabilities, labels)
     confidence = probabilities.max(axis=1)
     correct = ~_wrong(probabilities, labels)
-    bins = np.minimum(np.ceil(confidence * NUM_BINS), NUM_BINS).astype(np.int64)  # (N,) in 1..15
-    gaps = np.bincount(bins, weights=correct - confidence)  # |B_m| (accuracy - confidence)
+    gaps = np.bincount(confidence_bins(confidence), weights=correct - confidence)  # |B_m| (accuracy - confidence)
     return float(np.abs(gaps).sum() / len(labels))
 
 

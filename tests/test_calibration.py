@@ -50,17 +50,16 @@ def test_temperature_flattens_and_keeps_the_predicted_class() -> None:
 
 
 def test_reliability_by_hand() -> None:
-    """Four bins: (0.25, 0.5] has two rows, its upper end belongs to it; (0.5, 0.75] has none; (0.75, 1] has three."""
-    probabilities = [[0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.0, 0.0, 1.0], [0.1, 0.8, 0.1], [0.9, 0.1, 0.0]]
-    bins = reliability(probabilities, [0, 1, 2, 1, 1], num_bins=4)
-    np.testing.assert_allclose(bins, [(0.45, 1 / 2, 2), (0.9, 2 / 3, 3)])
+    """Of 15 bins: (5/15, 6/15] has two rows, its upper end belongs to it, (14/15, 1] three; the others have none."""
+    bins = reliability([0.4, 0.34, 1.0, 0.95, 0.96], [True, False, True, True, False])
+    np.testing.assert_allclose(bins, [(0.37, 1 / 2, 2), (0.97, 2 / 3, 3)])
 
 
 @pytest.mark.parametrize("num_labels", [2, 5, 30])
 def test_the_diagram_agrees_with_ece(num_labels: int) -> None:
     rng = np.random.default_rng(num_labels)
     probabilities, labels = rng.dirichlet(np.full(num_labels, 0.3), size=500), rng.integers(num_labels, size=500)
-    bins = reliability(probabilities, labels)
+    bins = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     assert sum(count for _, _, count in bins) == 500
     assert all(count > 0 for _, _, count in bins)
     assert [confidence for confidence, _, _ in bins] == sorted(confidence for confidence, _, _ in bins)
@@ -70,18 +69,18 @@ def test_the_diagram_agrees_with_ece(num_labels: int) -> None:
 
 def test_the_diagram_agrees_with_plain_loops() -> None:
     rng = np.random.default_rng(3)
-    probabilities, labels = rng.dirichlet(np.ones(3), size=100), rng.integers(3, size=100)
+    confidence, correct_rows = rng.uniform(0.3, 1, size=100), rng.integers(2, size=100) == 1
     expected = []
-    for number in range(10):
+    for number in range(15):
         inside = [
-            (float(p.max()), bool(p.argmax() == y))
-            for p, y in zip(probabilities, labels, strict=True)
-            if number / 10 < p.max() <= (number + 1) / 10
+            (float(c), bool(right))
+            for c, right in zip(confidence, correct_rows, strict=True)
+            if number / 15 < c <= (number + 1) / 15
         ]
         if inside:
             confidences, correct = zip(*inside, strict=True)
             expected.append((np.mean(confidences), np.mean(correct), len(inside)))
-    np.testing.assert_allclose(reliability(probabilities, labels, num_bins=10), expected, rtol=1e-12)
+    np.testing.assert_allclose(reliability(confidence, correct_rows), expected, rtol=1e-12)
 
 
 def test_logits_that_say_nothing_have_the_temperature_one() -> None:

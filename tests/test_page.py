@@ -11,6 +11,7 @@ import pytest
 from kr_text.experiments import Run
 from kr_text.grids import read_grid
 from kr_text.report.page import write_page
+from kr_text.report.section_calibration import reliability_figure
 from kr_text.report.section_errors import against_ce, shared_averages, with_baselines
 from kr_text.report.section_label_matrices import mean_difference, mistakes, rank_correlation
 from kr_text.report.study import Study
@@ -148,7 +149,7 @@ class PageParser(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] in ("th", "td"):
-            list(self.tables.values())[-1][-1][-1][-1] += data
+            list(self.tables.values())[-1][-1][-1][-1] += data.replace("\u00a0", " ")
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +190,9 @@ def test_errors_are_means_and_deviations_over_the_seeds_beside_the_papers(tables
     headings, fasttext, textrnn = tables["table3"][0]
     assert headings[3:] == ["CE", "paper: CE", "LS", "KR", "KR-LS", "paper: KR-LS"]
     assert fasttext[:3] == FASTTEXT
-    assert fasttext[3:7] == ["32.00 ± 2.00 (3)", "11.03", "32.00 ± 0.00 (2)", "29.50 ± 0.00 (2)"]
-    assert fasttext[7:] == ["12.00 ± 2.00 (3) better", "10.87"]
+    assert fasttext[3:5] == ["32.00 ± 2.00 (3), 27.03 to 36.97", "11.03"]  # 2 / sqrt(3) * 4.3027, Student's t
+    assert fasttext[5:7] == ["32.00 ± 0.00 (2), 32.00 to 32.00", "29.50 ± 0.00 (2), 29.50 to 29.50"]
+    assert fasttext[7:] == ["12.00 ± 2.00 (3), 7.03 to 16.97 better", "10.87"]
     assert textrnn[1:] == ["textrnn", "5,000", "–", "11.15", "–", "–", "15.00 (1)", "10.43"]  # noqa: RUF001 a dash
 
 
@@ -277,13 +279,19 @@ def test_runs_that_are_missing_are_counted(folder: Path) -> None:
 
 def test_settings_chosen_for_a_place_stand_in_its_cells(tables: Tables) -> None:
     assert tables["chosen"][0][0][3:] == ["CE", "paper: CE", "KR-LS", "paper: KR-LS"]
-    assert tables["chosen"][0][1][5] == "31.00 ± 1.41 (2) at alpha=0.3, until=1"
+    assert tables["chosen"][0][1][5] == "31.00 ± 1.41 (2), 18.29 to 43.71 at alpha=0.3, until=1"
+    against_default = tables["chosen"][2]
+    assert [row[0:1] + row[4:6] for row in against_default[1:]] == [["ag_news", "2", "+20.00"]]
 
 
 def test_readings_stand_beside_the_default_and_are_compared_with_it(tables: Tables) -> None:
     errors, with_ce, with_default = tables["readings"]
     assert errors[0][3:] == ["CE", "KR", "KR divergence=as_printed"]
-    assert errors[1][3:] == ["32.00 ± 2.00 (3)", "29.50 ± 0.00 (2)", "59.50 ± 0.00 (2) worse"]
+    assert errors[1][3:] == [
+        "32.00 ± 2.00 (3), 27.03 to 36.97",
+        "29.50 ± 0.00 (2), 29.50 to 29.50",
+        "59.50 ± 0.00 (2), 59.50 to 59.50 worse",
+    ]
     assert [row[3] for row in with_ce[1:]] == ["KR", "KR divergence=as_printed"]
     assert [row[3:6] + row[8:] for row in with_default[1:]] == [["KR divergence=as_printed", "2", "+30.00", "worse"]]
 
@@ -304,7 +312,8 @@ def test_divergence_and_accuracy_are_those_after_the_last_epoch(folder: Path, ta
     assert ce[3:] == ["CE", "0.0300 ± 0.0000 (2)", "70.00 ± 0.00 (2)"]
     assert ours[3:] == ["KR-LS", "0.0100 ± 0.0000 (2)", "90.00 ± 0.00 (2)"]
     assert (
-        "p_res is nearer to the residual label than with CE in 1 of 1 settings." in (folder / "report.md").read_text()
+        "p_res is nearer to the residual label than with CE in 1 of 1 settings. It is nearer than after the first "
+        "epoch in 1 of them." in (folder / "report.md").read_text()
     )
 
 
@@ -320,7 +329,7 @@ def test_schedules_are_drawn_by_gamma_and_by_alpha(folder: Path) -> None:
 
 
 def test_a_teacher_a_peer_and_a_residual_matrix_count_as_cost(tables: Tables) -> None:
-    found = {row[3]: row[5:7] for row in tables["table4"][0][1:]}
+    found = {row[3]: row[6:8] for row in tables["table4"][0][1:]}
     assert found == {
         "CE": ["1,000", "1,000"],
         "KR-LS": ["1,000", "1,016"],
@@ -330,10 +339,17 @@ def test_a_teacher_a_peer_and_a_residual_matrix_count_as_cost(tables: Tables) ->
     assert {row[3] for row in tables["table4"][1][1:]} == found.keys() - {"CE"}  # all are compared with CE
 
 
+def test_a_teacher_has_its_own_error_in_the_table(tables: Tables) -> None:
+    assert tables["table4"][0][0][4:6] == ["error, %", "teacher's error, %"]
+    errors = {row[3]: row[5] for row in tables["table4"][0][1:]}
+    assert errors.pop("KD teacher with hidden=2") == "25.00 ± 0.00 (2)"  # 50 of 200 rows
+    assert set(errors.values()) == {"–"}  # noqa: RUF001 a dash
+
+
 def test_time_and_memory_of_table_4_are_from_the_runs_that_had_the_machine_to_themselves(tables: Tables) -> None:
     headings, *rows = tables["table4"][0]
-    assert headings[7:] == ["training time over CE's", "extra peak memory, MB"]
-    assert {row[3]: row[7:] for row in rows} == {
+    assert headings[8:] == ["training time over CE's", "extra peak memory, MB"]
+    assert {row[3]: row[8:] for row in rows} == {
         "CE": ["1", "0"],
         "KR-LS": ["1.10 (1.05 to 1.50)", "2 (2 to 2)"],
         "DML": ["–", "–"],  # noqa: RUF001 a dash
@@ -345,7 +361,10 @@ def test_many_losses_stand_below_each_other(tables: Tables) -> None:
     table = tables["softening"][0]
     assert table[0] == ["loss", "ag_news, fasttext, 5,000 rows", "yelp_review_full, fasttext, 5,000 rows"]
     assert [row[0] for row in table[1:]] == ["CE", "LS", "KR", "KR-LS", "OLS", "CP", "LCM"]
-    assert table[5:7] == [["OLS", "30.50 ± 0.00 (2)", "4.00 ± 0.00 (2) better"], ["CP", "31.00 ± 0.00 (2)", "–"]]  # noqa: RUF001 a dash
+    assert table[5:7] == [
+        ["OLS", "30.50 ± 0.00 (2), 30.50 to 30.50", "4.00 ± 0.00 (2), 4.00 to 4.00 better"],
+        ["CP", "31.00 ± 0.00 (2), 31.00 to 31.00", "–"],  # noqa: RUF001 a dash
+    ]
 
 
 def test_finding_wrong_labels_stands_beside_chance(tables: Tables) -> None:
@@ -366,7 +385,7 @@ def test_errors_with_noise_are_drawn_with_their_difference_from_cross_entropy(fo
     assert {
         "wrong training labels, %",
         "test error, %",
-        "test error less that of CE, points",
+        "test error minus CE's, points",
         "CE",
         "KR",
         "20",
@@ -383,11 +402,13 @@ def test_calibration_is_shown_before_and_after_scaling(folder: Path, tables: Tab
 def test_cost_is_the_median_of_pairs_with_the_same_seed(tables: Tables) -> None:
     _, kr_ls, kd = tables["cost"][0]
     assert kr_ls[:5] == ["ag_news", "fasttext (num_train_epochs=1)", "600", "KR-LS", "3"]
-    assert kr_ls[5:] == ["16 (1.6%)", "1.100 (1.050 to 1.500)", "2.5 (2.5 to 2.5)"]
+    of_ce = ["10.0 (10.0 to 10.0)", "500 (500 to 500)"]
+    assert kr_ls[5:] == ["16 (1.6%)", *of_ce, "1.100 (1.050 to 1.500)", "2.5 (2.5 to 2.5)"]
     assert kd[3:] == [
         "KD teacher with hidden=2",
         "3",
         "4,000 (400%)",
+        *of_ce,
         "3.400 (3.400 to 3.400)",
         "8.0 (8.0 to 8.0)",
     ]
@@ -446,6 +467,11 @@ def test_text_from_the_results_is_no_markup(folder: Path) -> None:
 def test_each_section_says_how_to_run_it(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     assert text.count("kr-text run results/table3.yaml --data data\n") == 2  # calibration has the same runs
+    noisy = (
+        "python scripts/make_noisy_data.py data runs/noisy_data\nkr-text run results/noise.yaml --data runs/noisy_data"
+    )
+    assert text.count(noisy) == 1
+    assert text.count("kr-text run results/cost.yaml --data data --fresh --workers 1\n") == 2  # of Table 4 too
     assert text.endswith("```sh\nkr-text report results\n```\n")
 
 
@@ -456,11 +482,11 @@ def test_the_page_says_what_made_the_numbers(folder: Path) -> None:
 
 def test_of_many_commits_the_page_says_how_many(tmp_path: Path) -> None:
     (tmp_path / "table3.yaml").write_text(f"title: T\nabout: A\nruns:\n  - {GRIDS['table3']}\n")
-    for seed, commit in enumerate(("abc123", "def456", "abc123"), 1):
+    for seed, commit in enumerate(("abc123", "def456", "abc123+changes"), 1):
         add(tmp_path, run("ce", seed), 10, commit=commit)
     write_page(tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "torch 2.13.0, from 2 commits, that of each run in runs.jsonl.\n" in text
+    assert "torch 2.13.0, from 2 commits, that of each run in runs.jsonl; 1 of the runs had changes in the code" in text
 
 
 def test_tables_are_by_data_set_then_model_then_rows_whatever_ran_first(tmp_path: Path) -> None:
@@ -493,6 +519,42 @@ def test_the_same_results_give_the_same_page_byte_for_byte(folder: Path, tmp_pat
         for each in (folder, again)
     )
     assert before == after
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "settings"),
+    [
+        ("schedules", "loss: kr, seed: 1", [{"loss": "kr", "loss_overrides": "alpha=0.1"}]),
+        ("schedules", "loss: kr, seed: 1", [{"loss": "kr", "loss_overrides": "alpha=0.3,gamma=0.9"}]),
+        (
+            "label_matrices",
+            "loss: [ce, kr-ls], seed: 1-2, label_matrices: true",
+            [{"label_matrices": True}, {"loss": "kr-ls", "seed": 2, "label_matrices": True}],
+        ),
+    ],
+)
+def test_a_folder_with_little_in_it_has_a_page(
+    tmp_path: Path, name: str, block: str, settings: list[dict[str, Any]]
+) -> None:
+    overrides = settings[0].get("loss_overrides")
+    told = f", loss_overrides: '{overrides}'" if overrides else ""
+    block = f"  - {{dataset: ag_news, model: fasttext, {block}{told}}}"
+    (tmp_path / f"{name}.yaml").write_text(f"title: T\nabout: A\nruns:\n{block}\n")
+    for each in settings:
+        add(tmp_path, Run("ag_news", "fasttext", **each), 10)
+    write_page(tmp_path)
+    assert f"{len(settings)} of " in (tmp_path / "report.md").read_text()
+
+
+def test_bins_of_few_rows_are_not_drawn(tmp_path: Path) -> None:
+    (tmp_path / "table3.yaml").write_text(f"title: T\nabout: A\nruns:\n  - {GRIDS['table3']}\n")
+    for loss in ("ce", "kr-ls"):
+        add(tmp_path, run(loss, 1), 10)
+    cells = Study(tmp_path).cells(read_grid(tmp_path / "table3.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        assert reliability_figure(cells, "ag_news") is not None
+        patch.setattr("kr_text.report.section_calibration.MIN_ROWS", 1000)
+        assert reliability_figure(cells, "ag_news") is None
 
 
 def test_without_results_the_page_shows_what_is_planned(tmp_path: Path) -> None:

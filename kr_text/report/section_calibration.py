@@ -11,11 +11,11 @@ from kr_text.report.figures import reliability_diagrams
 from kr_text.report.section_errors import Pair
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, mean_text, place_names
-from kr_text.reports import Number
+from kr_text.reports import Number, format_number
 from kr_text.results import Result
 
 CALIBRATION = {"nll": "NLL", "brier_score": "Brier", "ece": "ECE"}
-SHOWN = ("CE", "KR-LS")  # in the diagrams
+SHOWN = ("CE", "LS", "KR", "KR-LS")  # in the diagrams, where there are the first and the last
 MIN_ROWS = 20  # of a bin that is shown: of fewer, the accuracy says little
 
 
@@ -39,7 +39,7 @@ def calibration_table(cells: Sequence[Cell]) -> Table:
 
 
 def calibration_findings(cells: Sequence[Cell]) -> Paragraph:
-    """How often KR-LS has the smaller mean, before and after scaling."""
+    """How often KR-LS has the smaller mean, before and after scaling, and what scaling does to the ECE."""
     pairs = [
         (ours, ce)
         for those in places(cells).values()
@@ -52,9 +52,18 @@ def calibration_findings(cells: Sequence[Cell]) -> Paragraph:
     for name, heading in CALIBRATION.items():
         before, after = (_num_smaller(pairs, _metric(name, scaled=scaled)) for scaled in (False, True))
         counts.append(f"{heading}: {before} before temperature scaling, {after} after")
-    return Paragraph(
-        f"Of {len(pairs)} settings with both, KR-LS has the smaller mean than CE in so many. {'; '.join(counts)}."
-    )
+    text = f"Of {len(pairs)} settings with both, KR-LS has the smaller mean than CE in so many. {'; '.join(counts)}."
+    if pairs:
+        means = [
+            " to ".join(format_number(_mean_ece(those, scaled=scaled), 3) for scaled in (False, True))
+            for those in zip(*pairs, strict=True)
+        ]
+        text += f" One temperature takes the mean ECE over these of KR-LS from {means[0]}, that of CE from {means[1]}."
+    return Paragraph(text)
+
+
+def _mean_ece(cells: Sequence[Cell], *, scaled: bool) -> float:
+    return float(np.mean([cell.spread(_metric("ece", scaled=scaled)).mean for cell in cells]))
 
 
 def _num_smaller(pairs: Sequence[Pair], number: Callable[[Result], Number]) -> int:
@@ -80,14 +89,18 @@ def calibration_blocks(study: Study, grid: Grid) -> list[Block]:
 
 
 def reliability_figure(cells: Sequence[Cell], dataset: str) -> Figure | None:
-    """A diagram for each place that has both CE and KR-LS, all seeds together; None where there is no such place."""
+    """A diagram for each place that has both CE and KR-LS, all seeds together; None where there is no such place.
+
+    Nor where no bin has rows enough.
+    """
     panels = []
     for where, those in places(cells).items():
         shown = {loss_name(cell.setting): cell for cell in those if loss_name(cell.setting) in SHOWN}
-        if len(shown) == len(SHOWN):
+        bins = {name: of_name for name in SHOWN if name in shown and (of_name := _bins(shown[name]))}
+        if {SHOWN[0], SHOWN[-1]} <= bins.keys():
             results = [result for cell in shown.values() for result in cell.results]
             title = ", ".join(place_names(where, results)[1:]) + " rows"
-            panels.append((title, [(name, _bins(shown[name])) for name in SHOWN]))
+            panels.append((title, list(bins.items())))
     if not panels:
         return None
     name = f"reliability-{dataset}"
@@ -96,12 +109,12 @@ def reliability_figure(cells: Sequence[Cell], dataset: str) -> Figure | None:
         f"{MIN_ROWS} rows. Below the thin line the classifier is overconfident. The probabilities are those that are "
         "kept, to 1/250."
     )
-    alt = f"Reliability diagrams of {' and '.join(SHOWN)} on {dataset} for {'; '.join(title for title, _ in panels)}."
+    alt = f"Reliability diagrams of {', '.join(SHOWN)} on {dataset} for {'; '.join(title for title, _ in panels)}."
     return Figure(name, reliability_diagrams(panels, name), caption, alt)
 
 
 def _bins(cell: Cell) -> list[tuple[float, float, int]]:
     predictions = [result.predictions() for result in cell.results]
-    probabilities = np.concatenate([each.probabilities for each in predictions])
-    bins = reliability(probabilities, np.concatenate([each.labels for each in predictions]))
+    confidence = np.concatenate([each.probabilities.max(axis=1) for each in predictions])
+    bins = reliability(confidence, np.concatenate([each.correct for each in predictions]))
     return [each for each in bins if each[2] >= MIN_ROWS]

@@ -12,9 +12,10 @@ from kr_text.report.blocks import Block, Table
 from kr_text.report.section_errors import against_ce, verdict_blocks, with_baselines
 from kr_text.report.study import Cell, Study, place
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, spread_text
-from kr_text.reports import format_number
+from kr_text.reports import Number, format_number
 from kr_text.results import Result
 
+COST_TITLE = "What the methods cost"  # of the section of cost.yaml
 BESIDE_CE = ("training time over CE's", "extra peak memory, MB")
 SPREAD = "median over the seeds, and their least and most"  # of the two
 
@@ -31,18 +32,20 @@ def budget_table(study: Study, cells: Sequence[Cell]) -> Table:
                 *place_names(place(cell.setting), cell.results),
                 loss_name(cell.setting),
                 spread_text(cell.error),
+                spread_text(cell.spread(_teacher_error)) if cell.setting.teacher else NOTHING,
                 f"{cell.results[0].report['model']['num_parameters']:,}",
                 f"{num_trained(cell.results[0]):,}",
                 *(("1", "0") if cell is study.baseline(cell.setting) else beside_ce),
             )
         )
-    headings = ("method", "error, %", "parameters", "parameters trained", *BESIDE_CE)
+    headings = ("method", "error, %", "teacher's error, %", "parameters", "parameters trained", *BESIDE_CE)
     caption = (
         "Mean ± standard deviation of the test error over the seeds, whose number is in brackets; parameters of the "
-        "classifier, and of all that is trained for it: the teacher of KD, the peer of DML, the residual matrix of KR; "
-        "training time, with the validation after each epoch, for KD with its teacher's and what that said of the "
-        f"training rows, and peak memory of the process beside those of CE: {SPREAD}, from "
-        f"the runs of cost.yaml, which had nothing beside them. {NOTHING}: not measured."
+        "classifier, and of all that is trained for it: the teacher of KD, the peer of DML, the residual matrix of KR. "
+        "Training time, with the validation after each epoch, for KD with the teacher's and with its predictions for "
+        f"the training rows, and peak memory of the process beside those of CE: {SPREAD}. Both are not from the runs "
+        "of this table, but from those of cost.yaml, which had nothing beside them; their rows and epochs are under "
+        f"{COST_TITLE!r}. {NOTHING}: not measured."
     )
     return Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))
 
@@ -88,9 +91,13 @@ def cost_blocks(study: Study, grid: Grid) -> list[Block]:
         names = place_names(place(cell.setting), cell.results)
         share = f"{cost.parameters:,} ({100 * cost.parameters / cost.parameters_of_ce:.3g}%)"
         spreads = _range(cost.times, 3), _range(cost.memory, 1)
-        rows.append((*names, loss_name(cell.setting), str(len(cost.times)), share, *spreads))
-    headings = ("loss", "seeds", "extra parameters", *BESIDE_CE)
-    caption = f"Against CE with the same seed: {SPREAD}."
+        of_ce = _range(cost.seconds_of_ce, 1), _range(cost.memory_of_ce, 0)
+        rows.append((*names, loss_name(cell.setting), str(len(cost.times)), share, *of_ce, *spreads))
+    headings = ("loss", "seeds", "extra parameters", "CE: training time, s", "CE: peak memory, MB", *BESIDE_CE)
+    caption = (
+        f"Against CE with the same seed: {SPREAD}. The time of KD has in it the teacher's training and its predictions "
+        "for the training rows, which are made once, and so weigh the more the fewer the epochs."
+    )
     return [Table(caption, (*PLACE_HEADINGS, *headings), tuple(rows))] if rows else []
 
 
@@ -100,12 +107,16 @@ class Cost(NamedTuple):
     Attributes:
         times: training time over that of cross-entropy, by seed.
         memory: peak memory of the process less that of cross-entropy, in MB, by seed.
+        seconds_of_ce: training time of cross-entropy, by seed.
+        memory_of_ce: peak memory of its process, in MB, by seed.
         parameters: what is trained beyond `parameters_of_ce`.
         parameters_of_ce: of the classifier.
     """
 
     times: list[float]
     memory: list[float]
+    seconds_of_ce: list[float]
+    memory_of_ce: list[float]
     parameters: int
     parameters_of_ce: int
 
@@ -120,9 +131,16 @@ def measured_costs(study: Study, grid: Grid | None) -> list[tuple[Cell, Cost]]:
             continue
         times = [(training_seconds(ours) + teaching_seconds(ours, ce)) / training_seconds(ce) for ours, ce in pairs]
         memory = [_memory(ours) - _memory(ce) for ours, ce in pairs]
+        seconds_of_ce = [training_seconds(ce) for _, ce in pairs]
+        memory_of_ce = [_memory(ce) for _, ce in pairs]
         ours, of_ce = map(num_trained, pairs[0])
-        costs.append((cell, Cost(times, memory, ours - of_ce, of_ce)))
+        costs.append((cell, Cost(times, memory, seconds_of_ce, memory_of_ce, ours - of_ce, of_ce)))
     return costs
+
+
+def _teacher_error(result: Result) -> Number:
+    teacher = result.line["teacher"]
+    return teacher["test_metrics"]["error_rate"] if teacher else None
 
 
 def _method(setting: Run) -> Run:

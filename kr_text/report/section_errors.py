@@ -11,6 +11,7 @@ from kr_text.report.wording import (
     NOTHING,
     PLACE_HEADINGS,
     averages_text,
+    interval_text,
     loss_name,
     loss_settings,
     place_names,
@@ -37,8 +38,9 @@ PAPER = {  # Table 3 of the paper, test error in %: cross-entropy, KR-LS
 PAPER_LOSSES = ("CE", "KR-LS")
 COMPARED_HEADINGS = ("seeds", "difference, points", "95% interval", "p (Holm)", "verdict")
 ERROR_CAPTION = (
-    "Test error in %, mean ± standard deviation over the seeds, whose number is in brackets; better or worse than CE "
-    f"where the next table shows a difference. {NOTHING}: not run."
+    "Test error in %: mean ± standard deviation over the seeds, whose number is in brackets, and the 95% interval of "
+    "the mean (Student's t over the seeds); better or worse than CE where the next table shows a difference. "
+    f"{NOTHING}: not run."
 )
 DEFAULTS = "the same loss at its defaults"
 MAX_COLUMNS = 6  # of losses, side by side
@@ -67,16 +69,16 @@ def chosen_blocks(study: Study, grid: Grid) -> list[Block]:
     """The same with a column for each loss, whose settings, chosen for each place, stand in the cells."""
     cells = with_baselines(study, study.cells(grid))
     errors = _errors(study, cells, loss_alone, beside_paper=True)
-    return errors + average_blocks(study, against_ce(study, cells), "CE", loss_alone)
+    errors += average_blocks(study, against_ce(study, cells), "CE", loss_alone)
+    return errors + verdict_blocks(study, against_defaults(study, cells), DEFAULTS, loss_alone)
 
 
-def readings_blocks(study: Study, grid: Grid) -> list[Block]:
-    """The same with the default reading beside it, and each reading against that."""
+def defaults_blocks(study: Study, grid: Grid) -> list[Block]:
+    """The same with each loss's defaults beside it, and each setting against these."""
     cells = study.cells(grid)
-    defaults = {cell.setting: study.cell(_at_default(cell.setting)) for cell in cells}
-    known = [cell for cell in dict.fromkeys(defaults.values()) if cell.results]
-    pairs = [(cell, defaults[cell.setting]) for cell in cells if cell.setting != _at_default(cell.setting)]
-    errors = _errors(study, with_baselines(study, [*known, *cells]), loss_name)
+    pairs = against_defaults(study, cells)
+    defaults = dict.fromkeys(default for _, default in pairs)
+    errors = _errors(study, with_baselines(study, [*defaults, *cells]), loss_name)
     return errors + verdict_blocks(study, pairs, DEFAULTS) + average_blocks(study, pairs, DEFAULTS)
 
 
@@ -85,8 +87,12 @@ def loss_alone(setting: Run) -> str:
     return setting.loss.upper()
 
 
-def _at_default(setting: Run) -> Run:
-    return replace(setting, loss_overrides=None)
+def against_defaults(study: Study, cells: Sequence[Cell]) -> list[Pair]:
+    """Each cell with the same loss at its defaults, where that was run and is another run."""
+    pairs = [
+        (cell, study.cell(replace(cell.setting, loss_overrides=None, residual_learning_rate=None))) for cell in cells
+    ]
+    return [(cell, default) for cell, default in pairs if default.results and cell.setting.key != default.setting.key]
 
 
 def with_baselines(study: Study, cells: Sequence[Cell]) -> list[Cell]:
@@ -136,7 +142,8 @@ def error_table(
 def _error_text(cell: Cell, column: str, words: dict[Run, str]) -> str:
     word = words.get(cell.setting, "")
     settings = loss_settings(cell.setting) if column == cell.setting.loss.upper() else ""
-    shown = [spread_text(cell.error), word if word in ("better", "worse") else "", settings and f"at {settings}"]
+    numbers = ", ".join(filter(None, [spread_text(cell.error), interval_text(cell.error)]))
+    shown = [numbers, word if word in ("better", "worse") else "", settings and f"at {settings}"]
     return " ".join(filter(None, shown))
 
 
@@ -177,10 +184,11 @@ def verdict_blocks(
         for (cell, _), verdict in verdicts
     ]
     caption = (
-        f"Error less that of {baseline} over the seeds that both have: below 0 the method is better. The interval is "
+        f"Error minus that of {baseline} over the seeds that both have: below 0 the method is better. The interval is "
         "that of a bootstrap over test rows and seeds, with the distribution of Behrens and Fisher, since few seeds "
-        "tell little of their variance; p is the larger of its and of McNemar's test on the predictions of all seeds "
-        f"together (by itself too sure), with Holm's correction for the {len(rows)} lines of the table."
+        "tell little of their variance; it is of each line by itself. p is the larger of its and of McNemar's test on "
+        "the predictions of all seeds together (by itself too sure), with Holm's correction for the "
+        f"{len(rows)} lines of the table, and so is the verdict: an interval without 0 alone shows no difference."
     )
     return [
         Paragraph(word_counts(by_name, baseline)),

@@ -27,6 +27,7 @@ def label_matrix_blocks(study: Study, grid: Grid) -> list[Block]:
         return []
     figures = [_epoch_figure(cell, number) for number, cell in enumerate(cells, 1)]
     pairs = with_ce(cells)
+    pairs = [(ours, ce) for ours, ce in pairs if ours.seeds & ce.seeds]
     beside = [_beside_figure(ours, ce, number) for number, (ours, ce) in enumerate(pairs, 1)]
     return [consistency_table(cells), *_agreement(pairs), *figures, *beside]
 
@@ -156,7 +157,10 @@ def _epoch_figure(cell: Cell, number: int) -> Figure:
     title = f"{place_title(place(cell.setting), cell.results)}, {loss_name(cell.setting)}"
     name = f"label-matrices-{number}"
     svg = heat_maps(rows, columns, result.report["dataset"]["class_names"], name)
-    caption = f"{title}, seed {result.run.seed}: class means on the validation rows, in %, by true class (down). "
+    learned = ", and below them the residual labels that are learned, softmax(S)" if len(rows) == len(KINDS) else ""
+    caption = (
+        f"{title}, seed {result.run.seed}: class means on the validation rows{learned}, in %, by true class (down). "
+    )
     caption += "Black is the largest share of each row of matrices."
     alt = f"Heat maps of {', '.join(name for name, _ in rows)} for {title}, after {', '.join(columns)}."
     return Figure(name, svg, caption, alt)
@@ -174,8 +178,8 @@ def _beside_figure(ours: Cell, ce: Cell, number: int) -> Figure:
     columns = [f"learned by {loss_name(ours.setting)}", "mistakes of CE"]
     svg = heat_maps([("", matrices)], columns, learned["dataset"]["class_names"], name)
     caption = (
-        f"{title}, seed {seed}: the residual labels that {loss_name(ours.setting)} learned, and of the test rows that "
-        "CE gave a wrong class, the share that was given each, in %, by true class (down); both of the epoch that was "
-        "kept."
+        f"{title}, seed {seed}: the residual labels that {loss_name(ours.setting)} learned, softmax(S), and of the "
+        "test rows that CE gave a wrong class, the share that was given each, in %, by true class (down); both of the "
+        "epoch that was kept."
     )
     return Figure(name, svg, caption, f"Two heat maps for {title}: {' and '.join(columns)}.")

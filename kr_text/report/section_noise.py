@@ -74,7 +74,7 @@ def _noise_figure(study: Study, dataset: str, model: str, cells: Sequence[tuple[
     differences = [_difference_curve(study, loss, by_rate) for loss, by_rate in by_loss.items()]
     panels = [
         Panel("", RATE, "test error, %", errors),
-        Panel("", RATE, "test error less that of CE, points", differences),
+        Panel("", RATE, "test error minus CE's, points", differences),
     ]
     name = f"noise-{dataset}-{model}"
     caption = (

@@ -9,12 +9,12 @@ from kr_text.grids import Grid
 from kr_text.overrides import Value, parse_overrides
 from kr_text.report.blocks import Block, Figure, Table
 from kr_text.report.figures import Curve, Kind, Panel, curves
-from kr_text.report.section_errors import error_blocks
+from kr_text.report.section_errors import Pair, error_blocks, verdict_blocks
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title
 from kr_text.schedules import Exponential, Schedule, Truncated
 
-GAMMA = 0.99  # of KRLoss, where a run names none
+GAMMA = 0.99  # of KRLoss, where a run names none, and of the paper
 
 
 def schedule_blocks(study: Study, grid: Grid) -> list[Block]:
@@ -24,7 +24,20 @@ def schedule_blocks(study: Study, grid: Grid) -> list[Block]:
         return error_blocks(study, grid)
     by_place = enumerate(places(cells).items(), 1)
     figures = [_error_figure(study, where, those, number) for number, (where, those) in by_place]
-    return [_alpha_figure(cells), *figures, *error_blocks(study, grid), _kept_table(cells)]
+    compared = verdict_blocks(study, against_paper(cells), f"the same loss with alpha = {GAMMA:g}^t")
+    drawn = filter(None, [_alpha_figure(cells), *figures])
+    return [*drawn, *error_blocks(study, grid), *compared, _kept_table(cells)]
+
+
+def against_paper(cells: Sequence[Cell]) -> list[Pair]:
+    """Each schedule with the paper's at the same place and loss, where that was run."""
+    papers = {
+        (place(cell.setting), cell.setting.loss): cell
+        for cell in cells
+        if schedule(cell.setting) == Exponential(1.0, GAMMA)
+    }
+    pairs = [(cell, papers.get((place(cell.setting), cell.setting.loss))) for cell in cells]
+    return [(cell, paper) for cell, paper in pairs if paper is not None and cell is not paper]
 
 
 def _kept_table(cells: Sequence[Cell]) -> Table:
@@ -76,7 +89,9 @@ def _by_alpha(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if _gamma_name(cell.setting) == f"{GAMMA:g}"]
 
 
-def _alpha_figure(cells: Sequence[Cell]) -> Figure:
+def _alpha_figure(cells: Sequence[Cell]) -> Figure | None:
+    if not _by_gamma(cells):
+        return None
     num_epochs = int(max(result.report["epochs"][-1]["epoch"] for cell in cells for result in cell.results))
     x = list(range(1, num_epochs + 1))
     named = {_gamma_name(cell.setting): schedule(cell.setting) for cell in _by_gamma(cells)}
@@ -89,11 +104,13 @@ def _alpha_figure(cells: Sequence[Cell]) -> Figure:
     return Figure("alpha-by-epoch", svg, caption, "Lines of alpha over the epochs, one for each gamma.")
 
 
-def _error_figure(study: Study, where: Run, cells: Sequence[Cell], number: int) -> Figure:
-    """Two panels: the error by gamma, and by the alpha of the first epoch; cross-entropy as a line."""
+def _error_figure(study: Study, where: Run, cells: Sequence[Cell], number: int) -> Figure | None:
+    """Two panels: the error by gamma, and by the alpha of the first epoch; cross-entropy as a line. Or one, or none."""
     shown = [("gamma", _by_gamma(cells), _gamma_name), ("alpha in the first epoch", _by_alpha(cells), _alpha_name)]
     baseline = study.baseline(where)
     panels = [_error_panel(those, baseline, label, name) for label, those, name in shown if those]
+    if not panels:
+        return None
     title = place_title(where, [result for cell in cells for result in cell.results])
     caption = (
         f"{title}: test error, mean over the seeds and one standard deviation to each side; CE as a line with its band."

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
+from kr_text.engines import CHANGED
 from kr_text.environment import Environment
 from kr_text.grids import Grid
 from kr_text.report.blocks import Block, Paragraph, Section
@@ -14,9 +15,9 @@ from kr_text.report.section_errors import (
     against_ce,
     chosen_blocks,
     compared,
+    defaults_blocks,
     error_blocks,
     loss_alone,
-    readings_blocks,
     shared_averages,
     softening_blocks,
     table3_blocks,
@@ -31,19 +32,24 @@ from kr_text.report.wording import average_text, count_words, progress
 SECTIONS: dict[str, Callable[[Study, Grid], list[Block]]] = {  # by the name of the grid; others come last, as errors
     "table3": table3_blocks,
     "chosen": chosen_blocks,
-    "readings": readings_blocks,
+    "readings": defaults_blocks,
     "label_matrices": label_matrix_blocks,
     "divergence": divergence_blocks,
     "schedules": schedule_blocks,
     "table4": budget_blocks,
     "softening": softening_blocks,
+    "residual_rate": defaults_blocks,
     "noise": noise_blocks,
     "calibration": calibration_blocks,  # has no grid of its own: the runs of table3
     "cost": cost_blocks,
 }
-FLAGS = {  # of `kr-text run`
-    "noise": ["--data", "runs/noisy_data", "data"],
-    "cost": ["--data", "data", "--fresh", "--workers", "1"],
+RUN = "kr-text run {folder}/{name}.yaml --data data"
+MEASURE = "kr-text run {folder}/cost.yaml --data data --fresh --workers 1"
+NOISY_DATA = "python scripts/make_noisy_data.py data runs/noisy_data"
+COMMANDS = {  # of the sections that have another than RUN
+    "noise": [NOISY_DATA, "kr-text run {folder}/noise.yaml --data runs/noisy_data data"],
+    "table4": [RUN, MEASURE],
+    "cost": [MEASURE],
 }
 HEADLINES = {"table3": "KR-LS at the paper's settings", "chosen": "KR-LS at settings chosen on validation rows"}
 CALIBRATION = "Calibration, and risk by coverage"
@@ -64,8 +70,8 @@ def sections(study: Study) -> list[Section]:
 
 def _section(study: Study, name: str, grid: Grid) -> Section:
     finished = progress(study.finished(grid), len(grid.runs))
-    flags = FLAGS.get(name, ["--data", "data"])
-    command = shlex.join(["kr-text", "run", f"{study.folder.name}/{grid.name}.yaml", *flags])
+    names = {"folder": shlex.quote(study.folder.name), "name": shlex.quote(grid.name)}
+    command = "\n".join(line.format(**names) for line in COMMANDS.get(name, [RUN]))
     blocks = SECTIONS.get(name, error_blocks)(study, grid)
     return Section(name, grid.title, grid.about, finished, command, tuple(blocks))
 
@@ -90,13 +96,18 @@ def headline(study: Study) -> Paragraph:
 
 
 def machines(study: Study) -> Paragraph:
-    """Where the runs were made, with what, and from which commit, or how many."""
+    """Where the runs were made, with what, and from which commit, or how many; and whether that was all of the code."""
     environments = [result.report["environment"] for result in study.results]
     places = "; ".join(dict.fromkeys(map(_machine, environments)))
     versions = "; ".join(dict.fromkeys(map(_versions, environments)))
-    commits = list(dict.fromkeys(result.line["commit"] or "unknown" for result in study.results))
+    told = [result.line["commit"] or "unknown" for result in study.results]
+    commits = list(dict.fromkeys(commit.removesuffix(CHANGED) for commit in told))
     source = f"commit {commits[0]}" if len(commits) == 1 else f"{len(commits)} commits, that of each run in runs.jsonl"
-    return Paragraph(f"Made on {places}, with {versions}, from {source}." if environments else "")
+    num_changed = sum(commit.endswith(CHANGED) for commit in told)
+    changed = (
+        f"; {num_changed:,} of the runs had changes in the code that were not committed yet" if num_changed else ""
+    )
+    return Paragraph(f"Made on {places}, with {versions}, from {source}{changed}." if environments else "")
 
 
 def _machine(environment: Environment) -> str:

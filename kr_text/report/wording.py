@@ -56,6 +56,11 @@ def spread_text(spread: Spread, digits: int = 2) -> str:
     return f"{format_number(spread.mean, digits)}{deviation} ({spread.num_seeds})"
 
 
+def interval_text(spread: Spread) -> str:
+    """The 95% interval of the mean over the seeds, as "8.35 to 8.49"; nothing of a single seed."""
+    return "" if math.isnan(spread.low) else f"{spread.low:.2f} to {spread.high:.2f}"
+
+
 def mean_text(cell: Cell, number: Callable[[Result], Number], digits: int = 3) -> str:
     """The mean of a number over the seeds; n/a where one is missing."""
     return format_number(cell.spread(number).mean, digits)
