@@ -1,10 +1,12 @@
 """Table 3 of the paper, from the data to the report.
 
-    python scripts/reproduce_table3.py --data data   the grid as it stands, results/table3.yaml and chosen.yaml
-    python scripts/reproduce_table3.py --full        on all rows, from the Hub: wants an accelerator; into results_full
+    python scripts/reproduce_table3.py --data data --results results_mine   the published grids, run anew
+    python scripts/reproduce_table3.py --full   on all rows, from the Hub: wants an accelerator; into results_full
 
-Each goes on where it was stopped. The data sets are looked for in the folders of `--data` first, and on the Hub then.
-Flags after `--` go to `kr-text run`, as `-- --only model=fasttext` or `-- --engine ray`.
+The grids are results/table3.yaml and chosen.yaml. Each command goes on where it was stopped, and runs no more than is
+missing: in the published folder, which is meant without --results, that is nothing. The data sets are looked for in the
+folders of `--data` first, and on the Hub then. Flags after `--` go to `kr-text run`, as `-- --only model=fasttext` or
+`-- --engine ray`.
 """
 
 import argparse
@@ -30,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     results: Path = flags.results or (GRIDS.with_name("results_full") if flags.full else GRIDS)
     grids = [results / name for name in ("table3.yaml", "chosen.yaml")]
+    if flags.full and results.resolve() == GRIDS:
+        parser.error("--full must have a folder of its own for its results")
     for grid in grids:
-        if results != GRIDS:
+        if results.resolve() != GRIDS:
             results.mkdir(parents=True, exist_ok=True)
             _copy_grid(GRIDS / grid.name, grid, all_rows=flags.full)
     run = ["run", *map(str, grids), "--data", *flags.data, *flags.flags]

@@ -31,6 +31,16 @@ def tuning(tmp_path: Path) -> Path:
                         run = replace(run, training="learning_rate=0.3")
                     run = replace(run, **{field: setting})  # type: ignore[arg-type]  # a str, whichever field it is
                     add_result(tmp_path / "tuning", outcome(run, validation=error, correct=[right]))
+    blocks = [
+        "{dataset: ag_news, model: fasttext, loss: ce, seed: 101-102, "
+        "training: [learning_rate=0.1, learning_rate=0.3]}",
+        "{dataset: ag_news, model: textrnn, loss: ce, seed: 101-102, max_train_rows: 500, "
+        "training: [learning_rate=0.1, learning_rate=0.3]}",
+        "{dataset: ag_news, model: fasttext, loss: kr, seed: 101-102, loss_overrides: [alpha=0.1, alpha=0.3, alpha=1]}",
+        "{dataset: ag_news, model: textrnn, loss: kr, seed: 101-102, max_train_rows: 500, training: learning_rate=0.3, "
+        "loss_overrides: [alpha=0.1, alpha=0.3, alpha=1]}",
+    ]
+    (tmp_path / "tuning" / "tries.yaml").write_text("\n  - ".join(["title: t\nabout: a\nruns:", *blocks]))
     return tmp_path / "tuning"
 
 
@@ -97,6 +107,30 @@ def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path
         Run("ag_news", "textrnn", "kr", seed, 500, "alpha=0.3", training="learning_rate=0.3") for seed in range(1, 4)
     ]
     assert set(grid.runs) == {*fasttext, *textrnn}
+    assert "the mean over so many seeds: fasttext 2, textrnn 2 (all" in grid.about
+
+
+def test_a_result_that_no_grid_asks_for_is_no_try(tuning: Path, table3: Path, tmp_path: Path) -> None:
+    """A try of one step, a setting that only one loss had, and a run of an older recipe, whose key is another."""
+    before = (tuning / "runs.jsonl").read_bytes()
+    for setting, training in (("alpha=1", "max_steps=2"), ("alpha=0.5", None)):
+        run = Run("ag_news", "fasttext", "kr", 101, loss_overrides=setting, training=training)
+        add_result(tuning, outcome(run, validation=0.5))
+    older = outcome(Run("ag_news", "fasttext", "kr", 101, loss_overrides="alpha=1"), validation=0.5)
+    older.line["key"] = "0123456789abcdef"
+    add_result(tuning, older)
+    assert len((tuning / "runs.jsonl").read_bytes()) > len(before)
+    main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
+    chosen = {run.loss_overrides for run in read_grid(tmp_path / "chosen.yaml").runs if run.model == "fasttext"}
+    assert chosen == {"alpha=0.3"}
+
+
+def test_a_loss_without_cross_entropy_in_table_3_is_refused(tuning: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(
+        "title: t\nabout: a\nruns:\n  - {dataset: ag_news, model: fasttext, loss: ce, seed: 1}\n"
+    )
+    with pytest.raises(ValueError, match="cross-entropy wherever a loss was tried, and has none for textrnn ag_news"):
+        main([str(tuning), str(tmp_path / "other.yaml"), str(tmp_path / "chosen.yaml")])
 
 
 def test_the_table_has_every_try_and_marks_the_chosen_ones(
@@ -107,11 +141,11 @@ def test_the_table_has_every_try_and_marks_the_chosen_ones(
     assert capsys.readouterr().out == f"{table}\n"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "ag_news" in line]
     assert rows[:5] == [
-        ["fasttext", "ag_news", "all", "ce", "learning_rate=0.3", "8.25", "chosen"],
-        ["fasttext", "ag_news", "all", "ce", "learning_rate=0.1", "9.00", ""],
-        ["fasttext", "ag_news", "all", "kr", "alpha=0.3", "6.00", "chosen"],
-        ["fasttext", "ag_news", "all", "kr", "alpha=1", "6.50", ""],
-        ["fasttext", "ag_news", "all", "kr", "alpha=0.1", "7.00", ""],
+        ["fasttext", "ag_news", "all", "ce", "learning_rate=0.3", "2", "8.25", "chosen"],
+        ["fasttext", "ag_news", "all", "ce", "learning_rate=0.1", "2", "9.00", ""],
+        ["fasttext", "ag_news", "all", "kr", "alpha=0.3", "2", "6.00", "chosen"],
+        ["fasttext", "ag_news", "all", "kr", "alpha=1", "2", "6.50", ""],
+        ["fasttext", "ag_news", "all", "kr", "alpha=0.1", "2", "7.00", ""],
     ]
     assert rows[7:] == [["textrnn", "ag_news", "500", *cells[3:]] for cells in rows[2:5]]
     assert len(rows) == 10

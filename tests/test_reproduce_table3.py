@@ -27,6 +27,23 @@ def slices(tmp_path: Path, datasets_cache: Path) -> Path:
     return tmp_path / "slices"
 
 
+def test_the_published_grids_are_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.read_bytes() for path in reproduce_table3.GRIDS.glob("*.yaml")}
+    ran: list[str] = []
+
+    def kr_text(argv: list[str]) -> int:
+        ran.append(argv[0])
+        return 0
+
+    monkeypatch.setattr(reproduce_table3, "kr_text", kr_text)
+    monkeypatch.chdir(reproduce_table3.GRIDS.parent)
+    assert reproduce_table3.main(["--results", "results"]) == 0
+    with pytest.raises(SystemExit):
+        reproduce_table3.main(["--full", "--results", "results"])
+    assert ran == ["run", "report"]
+    assert {path: path.read_bytes() for path in reproduce_table3.GRIDS.glob("*.yaml")} == before
+
+
 def test_the_full_grid_takes_its_first_steps_on_slices(slices: Path, tmp_path: Path) -> None:
     results = tmp_path / "results_full"
     few = ["--only", "seed=1,loss=kr-ls,model=fasttext", "--training", "max_steps=2", "--work", str(tmp_path / "work")]
