@@ -38,8 +38,14 @@ class Grid:
         return replace(self, runs=tuple(replace(run, training=text) for run, text in zip(self.runs, both, strict=True)))
 
     def only(self, values: Mapping[str, object]) -> list[Run]:
-        """The runs with these values of their fields."""
-        return [run for run in self.runs if all(getattr(run, name, None) == value for name, value in values.items())]
+        """The runs with these values of their fields.
+
+        Raises:
+            ValueError: a field that runs do not have.
+        """
+        if unknown := values.keys() - TYPES.keys():
+            raise ValueError(f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(TYPES))}")
+        return [run for run in self.runs if all(getattr(run, name) == value for name, value in values.items())]
 
 
 def read_grid(path: Path) -> Grid:
@@ -84,7 +90,9 @@ def _values(name: str, value: Any) -> list[Any]:
     values, kind = value if isinstance(value, list) else [value], TYPES[name]
     if not values:
         raise ValueError(f"{name} must have a value, got none")
+    if kind == float | None:
+        values = [float(entry) if type(entry) is int else entry for entry in values]
     for entry in values:
-        if not isinstance(entry, kind):
+        if not isinstance(entry, kind) or (isinstance(entry, bool) and kind is not bool):
             raise ValueError(f"{name} must be {kind.__name__ if isinstance(kind, type) else kind}, got {entry!r:.60}")
     return values

@@ -28,6 +28,15 @@ def parse_overrides(text: str | None, name: str) -> dict[str, Value]:
     return settings
 
 
+def sorted_overrides(text: str | None) -> str | None:
+    """The same line with its settings by name, so that two ways to write the same are one.
+
+    >>> sorted_overrides("num_train_epochs=5, learning_rate=0.1")
+    'learning_rate=0.1,num_train_epochs=5'
+    """
+    return None if text is None else ",".join(sorted(part.strip() for part in text.split(",")))
+
+
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
     """The settings that both have with different values, in a line for each; two empty lines where there is none.
 

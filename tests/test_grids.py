@@ -53,9 +53,19 @@ def test_only_takes_the_runs_with_all_the_values(read: Read) -> None:
     ]
 
 
-@pytest.mark.parametrize("values", [{"dataset": "c"}, {"dataset": "a", "seed": 2}, {"datasets": "a"}])
+@pytest.mark.parametrize("values", [{"dataset": "c"}, {"dataset": "a", "seed": 2}])
 def test_only_may_leave_nothing(read: Read, values: dict[str, object]) -> None:
     assert read("- {dataset: a, model: m}").only(values) == []
+
+
+def test_a_rate_may_be_a_whole_number(read: Read) -> None:
+    (run,) = read("- {dataset: a, model: m, residual_learning_rate: 0}").runs
+    assert repr(run.residual_learning_rate) == "0.0"
+
+
+def test_a_field_that_runs_do_not_have_selects_none_of_them(read: Read) -> None:
+    with pytest.raises(ValueError, match="unknown field 'modle'; known are config_overrides, dataset, "):
+        read("- {dataset: a, model: m}").only({"modle": "m"})
 
 
 def test_further_training_arguments_win(read: Read) -> None:
@@ -82,6 +92,11 @@ GOOD = "- {dataset: a, model: m}\n"
         ("- {dataset: a, model: m, seed: 3-1}", "seed must have a value, got none"),
         ("- {dataset: a, model: m, seed: one}", "seed must be int, got 'one'"),
         ("- {dataset: a, model: m, max_train_rows: 1e3}", r"max_train_rows must be int \| None, got '1e3'"),
+        ("- {dataset: a, model: m, seed: true}", "seed must be int, got True"),
+        (
+            "- {dataset: a, model: m, residual_learning_rate: true}",
+            r"residual_learning_rate must be float \| None, got T",
+        ),
         ("- {dataset: a, model: m, training: {seed: 1}}", r"training must be str \| None, got \{'seed': 1\}"),
     ],
 )

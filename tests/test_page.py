@@ -510,6 +510,22 @@ def test_tables_are_by_data_set_then_model_then_rows_whatever_ran_first(tmp_path
     ]
 
 
+def test_settings_in_another_order_are_the_same_place(tmp_path: Path) -> None:
+    told = {"ce": "learning_rate=0.004,num_train_epochs=5", "kr": "num_train_epochs=5, learning_rate=0.004"}
+    blocks = [
+        f"  - {{dataset: ag_news, model: textrnn, loss: {loss}, seed: 1-2, training: '{told[loss]}'}}" for loss in told
+    ]
+    (tmp_path / "table3.yaml").write_text("\n".join(["title: T", "about: A", "runs:", *blocks]))
+    for loss, training in told.items():
+        for seed in (1, 2):
+            add(tmp_path, run(loss, seed, "textrnn", training=training), 10 + seed)
+    write_page(tmp_path)
+    tables = markdown_tables((tmp_path / "report.md").read_text())
+    (errors, verdicts, *_) = next(iter(tables.values()))
+    assert [row[1] for row in errors[1:]] == ["textrnn (learning_rate=0.004, num_train_epochs=5)"]
+    assert [row[3] for row in verdicts[1:]] == ["KR"]
+
+
 def test_the_same_results_give_the_same_page_byte_for_byte(folder: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(folder, tmp_path / "results"))
     (again / "figures" / "of-an-earlier-page.svg").write_text("<svg/>")

@@ -10,6 +10,7 @@ import numpy as np
 
 from kr_text.experiments import Run
 from kr_text.grids import Grid, read_grid
+from kr_text.overrides import sorted_overrides
 from kr_text.recipes import recipe_names
 from kr_text.reports import Number
 from kr_text.results import Result, read_results
@@ -49,7 +50,8 @@ class Study:
 
     Attributes:
         folder: with runs.jsonl, predictions and grids.
-        grids: by the names of their files.
+        grids: by the names of their files; the overrides of their runs are by name, so that runs which say the same in
+            another order share a place.
         num_planned: runs in all of them, each once.
 
     Raises:
@@ -58,7 +60,7 @@ class Study:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.grids = {path.stem: read_grid(path) for path in sorted(folder.glob("*.yaml"))}
+        self.grids = {path.stem: _in_order(read_grid(path)) for path in sorted(folder.glob("*.yaml"))}
         results = read_results(folder)
         keys = {run: run.key for run in dict.fromkeys(run for grid in self.grids.values() for run in grid.runs)}
         self.num_planned = len(set(keys.values()))
@@ -111,6 +113,20 @@ class Study:
         if pair not in self._verdicts:
             self._verdicts[pair] = against(method.results, baseline.results)
         return self._verdicts[pair]
+
+
+def _in_order(grid: Grid) -> Grid:
+    runs = [
+        replace(
+            run,
+            loss_overrides=sorted_overrides(run.loss_overrides),
+            config_overrides=sorted_overrides(run.config_overrides),
+            training=sorted_overrides(run.training),
+            teacher=sorted_overrides(run.teacher),
+        )
+        for run in grid.runs
+    ]
+    return replace(grid, runs=tuple(dict.fromkeys(runs)))
 
 
 def settings(runs: Iterable[Run]) -> list[Run]:
