@@ -10,6 +10,7 @@ benchmark.md and benchmark.png. Needs the extra `benchmark`.
 import argparse
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -36,11 +37,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.results.mkdir(parents=True, exist_ok=True)
     size = QUICK if flags.quick else FULL
     rows: list[Row] = []
-    for row in chain(training_rows(flags.dataset, size), command_rows(flags.dataset, size)):
-        rows.append(row)
-        low, high = min(row.figures), max(row.figures)
-        print(f"{row.path} against {row.peer}: {row.median:.3g}{row.unit} ({low:.3g} to {high:.3g})", flush=True)
-        write(rows, flags.results, size)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as tempfile.tempdir:  # where all rows have their files
+        for row in chain(training_rows(flags.dataset, size), command_rows(flags.dataset, size)):
+            rows.append(row)
+            low, high = min(row.figures), max(row.figures)
+            print(f"{row.path} against {row.peer}: {row.median:.3g}{row.unit} ({low:.3g} to {high:.3g})", flush=True)
+            write(rows, flags.results, size)
 
 
 def write(rows: list[Row], folder: Path, size: Size) -> None:

@@ -25,12 +25,13 @@ from kr_text.batches import Batches, ShuffledRows
 from kr_text.data import load
 from kr_text.encoding import encode
 from kr_text.prediction import Classifier, read_texts
+from kr_text.recipes import recipe
 from kr_text.tokenization import character_tokenizer, word_tokenizer
 
 FASTTEXT = """\
 import sys, fasttext
 model = fasttext.train_supervised(
-    sys.argv[1], dim=10, wordNgrams=2, epoch=5, thread=2, lr=0.5, bucket=500_000, verbose=0)
+    sys.argv[1], dim=10, wordNgrams=2, epoch=int(sys.argv[3]), thread=2, lr=0.5, bucket=500_000, verbose=0)
 model.save_model(sys.argv[2])
 """
 
@@ -46,7 +47,7 @@ def command_rows(dataset: str, size: Size) -> Iterator[Row]:
     yield from memory_rows(size)
 
 
-def run(*command: str | Path, **environment: str) -> None:
+def run(*command: str | Path | int, **environment: str) -> None:
     """Runs it, silently, unless it fails."""
     result = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, env={**os.environ, **environment}
@@ -94,6 +95,7 @@ def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
     dataset.mkdir()
     write_csv(data, dataset, 10)
     write_fasttext(data, folder / "fasttext.txt", 10)
+    num_epochs = recipe("fasttext", name).training["num_train_epochs"]
 
     def ours() -> None:
         cache = tempfile.mkdtemp(dir=folder)
@@ -101,7 +103,7 @@ def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
         run(sys.executable, "-m", "kr_text.cli", "train", "--dataset", dataset, *flags, HF_DATASETS_CACHE=cache)
 
     def theirs() -> None:
-        run(sys.executable, "-c", FASTTEXT, folder / "fasttext.txt", folder / "model.bin")
+        run(sys.executable, "-c", FASTTEXT, folder / "fasttext.txt", folder / "model.bin", num_epochs)
 
     timed = in_turn(ours, theirs, size.rounds)
     work = f"{10 * data['train'].num_rows:,} rows; ours also evaluates, and keeps the best epoch"
