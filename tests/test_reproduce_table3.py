@@ -44,16 +44,28 @@ def test_the_published_grids_are_not_written_over(monkeypatch: pytest.MonkeyPatc
     assert {path: path.read_bytes() for path in reproduce_table3.GRIDS.glob("*.yaml")} == before
 
 
-def test_the_full_grid_takes_its_first_steps_on_slices(slices: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("only", "datasets", "models"),
+    [("model=fasttext", set(CLASSES), {"fasttext"}), ("dataset=ag_news", {"ag_news"}, set(MODELS))],
+)
+def test_the_full_grid_takes_its_first_steps_on_slices(
+    slices: Path, tmp_path: Path, only: str, datasets: set[str], models: set[str]
+) -> None:
     results = tmp_path / "results_full"
-    few = ["--only", "seed=1,loss=kr-ls,model=fasttext", "--training", "max_steps=2", "--work", str(tmp_path / "work")]
+    few = ["--only", f"seed=1,loss=kr-ls,{only}", "--training", "max_steps=2", "--work", str(tmp_path / "work")]
     argv = ["--full", "--data", str(slices), "--results", str(results), "--", *few, "--workers", "1"]
     assert reproduce_table3.main(argv) == 0
     lines = [json.loads(line) for line in (results / "runs.jsonl").read_text().splitlines()]
-    assert {line["run"]["dataset"] for line in lines} == set(CLASSES)
+    assert {line["run"]["dataset"] for line in lines} == datasets
+    assert {line["run"]["model"] for line in lines} == models
     assert all("max_train_rows" not in line["run"] for line in lines)
     assert all(line["report"]["dataset"]["num_train_rows"] == 90 for line in lines)
     assert "Table 3" in (results / "report.md").read_text()
-    planned = [run for name in ("table3", "chosen") for run in read_grid(results / f"{name}.yaml").runs]
+
+
+def test_the_full_grid_is_planned_on_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce_table3, "kr_text", lambda argv: 0)
+    assert reproduce_table3.main(["--full", "--results", str(tmp_path)]) == 0
+    planned = [run for name in ("table3", "chosen") for run in read_grid(tmp_path / f"{name}.yaml").runs]
     assert all(run.max_train_rows is None for run in planned)  # so that the page finds what was run
     assert {run.model for run in planned} == set(MODELS)
