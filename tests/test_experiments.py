@@ -183,6 +183,19 @@ def test_the_same_run_in_another_folder_gives_the_same_numbers(
     assert ours["epochs"] == report["epochs"]
 
 
+def test_a_run_whose_result_was_not_stored_is_measured_again_and_not_trained(
+    executed: tuple[Path, Outcome], news: Path
+) -> None:
+    work, first = executed
+    states = {path: path.stat().st_mtime_ns for path in (work / TINY.key).glob("checkpoint-*/trainer_state.json")}
+    assert states
+    again = execute(TINY, [str(news.parent)], str(work), "abc")
+    assert again.line["report"]["test_metrics"] == first.line["report"]["test_metrics"]
+    assert again.line["report"]["epochs"] == first.line["report"]["epochs"]
+    assert again.predictions.equals(first.predictions)
+    assert {path: path.stat().st_mtime_ns for path in states} == states
+
+
 @pytest.mark.parametrize("state", ["whole", "half-written", "missing"])
 def test_a_run_goes_on_from_its_last_whole_checkpoint(
     executed: tuple[Path, Outcome], train_small: Train, news: Path, tmp_path: Path, state: str
