@@ -1,7 +1,7 @@
 import contextlib
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from transformers import Trainer
 
 from kr_text.classifier_trainer import ClassifierTrainer
 from kr_text.compiled_loops import num_threads, threads_for_loops
+from kr_text.distillation import MutualPair
 from kr_text.models import MODELS
 
 
@@ -22,14 +23,16 @@ def test_pytorch_has_its_threads_again_afterwards() -> None:
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize(("name", "seen"), [("fasttext", (1, 3)), ("textrnn", (3, 3))])
 def test_fasttext_trains_with_all_threads_in_its_loops(
-    monkeypatch: pytest.MonkeyPatch, name: str, seen: tuple[int, int]
+    monkeypatch: pytest.MonkeyPatch, name: str, seen: tuple[int, int], pair: bool
 ) -> None:
     config_class: Any
     config_class, model_class = MODELS[name]
     trainer: Any = object.__new__(ClassifierTrainer)
-    trainer.model = model_class(config_class(vocab_size=9))
+    first, second = (cast(Any, model_class)(config_class(vocab_size=9)) for _ in range(2))
+    trainer.model = MutualPair(first, second) if pair else first
     monkeypatch.setattr(Trainer, "train", lambda self: (torch.get_num_threads(), num_threads()))
     before = torch.get_num_threads()
     torch.set_num_threads(3)
