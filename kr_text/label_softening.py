@@ -1,4 +1,4 @@
-"""The losses that Knowledge Refinery is compared with, each from its own paper, and two variants of KR itself.
+"""The losses that Knowledge Refinery is compared with, each from its own paper.
 
 Each is called as `criterion(logits, labels)`, with logits (N, K) and labels (N,) in 0..K-1, and gives the mean over the
 rows, in nats, computed in float32 or wider. PyTorch is the only import.
@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kr_text.closed_form import sum_by_class, widen
-from kr_text.schedules import Exponential, Schedule, schedule_text
 
 
 class SofteningLoss(nn.Module):
@@ -71,7 +70,7 @@ class OnlineLabelSmoothing(SofteningLoss):
 
     def __init__(self, num_labels: int, *, alpha: float = 0.5) -> None:
         super().__init__(num_labels, alpha=alpha)
-        self.alpha = _in_range("alpha", alpha, 0, 1)
+        self.alpha = in_range("alpha", alpha, 0, 1)
         self.register_buffer("soft_labels", torch.full((num_labels, num_labels), 1 / num_labels))
         self.register_buffer("sums", torch.zeros(num_labels, num_labels))
         self.register_buffer("counts", torch.zeros(num_labels))
@@ -125,7 +124,7 @@ class LabelSmoothingPlusPlus(SofteningLoss):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar."""
         log_p = widen(logits).log_softmax(1)
-        log_c = _log_residual(widen(self.c_matrix)[labels], labels)
+        log_c = log_residual(widen(self.c_matrix)[labels], labels)
         log_y = (log_c + math.log(self.alpha)).scatter(1, labels[:, None], math.log(1 - self.alpha))
         return (_cross_entropy(log_y.detach().exp(), log_p) + _cross_entropy(log_p.detach().exp(), log_y)) / 2
 
@@ -144,7 +143,7 @@ class ConfidencePenalty(SofteningLoss):
 
     def __init__(self, num_labels: int, *, beta: float = 0.1) -> None:
         super().__init__(num_labels, beta=beta)
-        self.beta = _in_range("beta", beta, 0)
+        self.beta = in_range("beta", beta, 0)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar."""
@@ -173,10 +172,10 @@ class TeacherFreeKD(SofteningLoss):
 
     def __init__(self, num_labels: int, *, alpha: float = 0.1, tau: float = 20.0, correct: float = 0.99) -> None:
         super().__init__(num_labels, alpha=alpha, tau=tau, correct=correct)
-        self.alpha = _in_range("alpha", alpha, 0, 1)
+        self.alpha = in_range("alpha", alpha, 0, 1)
         if not tau > 0:
             raise ValueError(f"tau must be above 0, got {tau}")
-        _in_range("correct", correct, 0, 1)
+        in_range("correct", correct, 0, 1)
         teacher = torch.full((num_labels, num_labels), (1 - correct) / (num_labels - 1)).fill_diagonal_(correct)
         self.register_buffer("log_teacher", (teacher / tau).log_softmax(1), persistent=False)
 
@@ -209,7 +208,7 @@ class LabelConfusion(SofteningLoss):
         super().__init__(num_labels, num_features=num_features, alpha=alpha)
         if num_features < 1:
             raise ValueError(f"num_features must be at least 1, got {num_features}")
-        self.alpha = _in_range("alpha", alpha, 0)
+        self.alpha = in_range("alpha", alpha, 0)
         self.label_embedding = nn.Parameter(torch.empty(num_labels, num_features).uniform_(-0.05, 0.05))
         self.label_layer = nn.Linear(num_features, num_features)
         self.confusion_layer = nn.Linear(num_labels, num_labels)
@@ -226,110 +225,16 @@ class LabelConfusion(SofteningLoss):
             return divergence(log_y, widen(logits).log_softmax(1)).mean()
 
 
-class _KRVariant(SofteningLoss):
-    """Cross-entropy and a residual label by a weight alpha that follows the epochs, as in `kr_text.losses.KRLoss`."""
-
-    def __init__(
-        self, num_labels: int, label_smoothing: float, alpha: float | Schedule, gamma: float, **settings: object
-    ) -> None:
-        self.schedule = alpha if callable(alpha) else Exponential(alpha, gamma)
-        super().__init__(num_labels, label_smoothing=label_smoothing, alpha=schedule_text(self.schedule), **settings)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        self.label_smoothing = label_smoothing
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: float) -> None:
-        """Sets alpha for what follows, from the epochs completed: 0 in the first; fractions are allowed."""
-        self.alpha = _in_range("alpha", self.schedule(epoch), 0)
-
-
-class ClassMeanKR(_KRVariant):
-    """Knowledge Refinery whose residual label is a running mean instead of a learned one: hard + alpha_t * KL(q || p).
-
-    Our own variant, for comparison. p is p_res, the network's distribution over the wrong classes; q is the running
-    class mean of p_res, which is what the learned residual label tends to; only the network gets a gradient. q is
-    uniform at the start. A batch is trained against the mean of those before it; in training it then moves the means
-    of its classes by 1 - momentum towards its own. Where gradients are accumulated, each micro-batch does.
-
-    Args:
-        num_labels: K, the number of classes.
-        label_smoothing: as for `KRLoss`.
-        alpha: the weight of KL(q || p) in the first epoch, or a schedule, as for `KRLoss`.
-        gamma: what alpha is multiplied by after each epoch, as for `KRLoss`.
-        momentum: the share of the running mean that a batch leaves, in [0, 1].
-    """
-
-    class_means: Tensor
-
-    def __init__(
-        self,
-        num_labels: int,
-        *,
-        label_smoothing: float = 0.0,
-        alpha: float | Schedule = 1.0,
-        gamma: float = 0.99,
-        momentum: float = 0.99,
-    ) -> None:
-        super().__init__(num_labels, label_smoothing, alpha, gamma, momentum=momentum)
-        self.momentum = _in_range("momentum", momentum, 0, 1)
-        self.register_buffer("class_means", (1 - torch.eye(num_labels)) / (num_labels - 1))  # row k is q of class k
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar; in training the means move."""
-        z = widen(logits)
-        log_p = _log_residual(z, labels)
-        log_q = self.class_means.log().clamp(min=torch.finfo(self.class_means.dtype).min)[labels]  # log 0 is -inf
-        if self.training:
-            self._move(log_p.detach(), labels)
-        hard = F.cross_entropy(z, labels, label_smoothing=self.label_smoothing)
-        return hard + self.alpha * divergence(log_q, log_p).mean()
-
-    def _move(self, log_p: Tensor, labels: Tensor) -> None:
-        p = log_p.exp().to(self.class_means.dtype)
-        counts = torch.bincount(labels, minlength=self.num_labels)[:, None]
-        moved = self.class_means.lerp(sum_by_class(p, labels) / counts.clamp(min=1), 1 - self.momentum)
-        self.class_means.copy_(torch.where(counts > 0, moved, self.class_means))
-
-
-class WeightedKR(_KRVariant):
-    """Knowledge Refinery that holds to the residual label the less, the surer the network is of the right class.
-
-    Our own variant, an ablation: hard + alpha_t * (mean of (1 - p_k) * KL(q || p) + mean of KL(p || q)), as `KRLoss`
-    reads it, label first, but for the weight 1 - p_k of each row, where p_k is the probability of its right class,
-    detached. KL(q || p) moves only the network, and KL(p || q), which has no weight, only `residual_matrix`. Arguments
-    as for `KRLoss`.
-    """
-
-    def __init__(
-        self, num_labels: int, *, label_smoothing: float = 0.0, alpha: float | Schedule = 1.0, gamma: float = 0.99
-    ) -> None:
-        super().__init__(num_labels, label_smoothing, alpha, gamma)
-        self.residual_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # S
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
-        z = widen(logits)
-        log_p = _log_residual(z, labels)  # Eq. 4
-        log_q = _log_residual(widen(self.residual_matrix)[labels], labels)  # Eq. 5
-        weights = 1 - z.detach().softmax(1).gather(1, labels[:, None]).squeeze(1)
-        residual = (weights * divergence(log_q.detach(), log_p)).mean()  # Eq. 7
-        update = divergence(log_p.detach(), log_q).mean()  # Eq. 6
-        return F.cross_entropy(z, labels, label_smoothing=self.label_smoothing) + self.alpha * (residual + update)
-
-
 SOFTENING_LOSSES: dict[str, type[SofteningLoss]] = {
     "ols": OnlineLabelSmoothing,
     "ls++": LabelSmoothingPlusPlus,
     "cp": ConfidencePenalty,
     "tf-kd": TeacherFreeKD,
     "lcm": LabelConfusion,
-    "kr-mean": ClassMeanKR,
-    "kr-weighted": WeightedKR,
 }
 
 
-def _log_residual(logits: Tensor, labels: Tensor) -> Tensor:
+def log_residual(logits: Tensor, labels: Tensor) -> Tensor:
     """(N, K): the log-softmax over the wrong classes; in each row's own column the least number there is."""
     return logits.scatter(1, labels[:, None], torch.finfo(logits.dtype).min).log_softmax(1)
 
@@ -344,7 +249,8 @@ def divergence(log_label: Tensor, log_prediction: Tensor) -> Tensor:
     return (log_label.exp() * (log_label - log_prediction)).sum(1)
 
 
-def _in_range(name: str, value: float, low: float, high: float = math.inf) -> float:
+def in_range(name: str, value: float, low: float, high: float = math.inf) -> float:
+    """The value of a setting, if it is finite and in [low, high]; else a ValueError."""
     if low <= value <= high and math.isfinite(value):
         return value
     rule = f"at least {low} and finite" if high == math.inf else f"in [{low}, {high}]"

@@ -5,12 +5,18 @@ from typing import Any
 from torch import nn
 
 from kr_text.distillation import DistillationLoss, MutualLoss
+from kr_text.kr_variants import KR_VARIANTS
 from kr_text.label_softening import SOFTENING_LOSSES, SofteningLoss
 from kr_text.losses import KRLoss
 from kr_text.paper_losses import LOSSES, named_loss, with_settings
 from kr_text.softening_trainer import last_linear
 
-OTHERS: dict[str, type[SofteningLoss]] = {**SOFTENING_LOSSES, "kd": DistillationLoss, "dml": MutualLoss}
+OTHERS: dict[str, type[SofteningLoss]] = {
+    **SOFTENING_LOSSES,
+    **KR_VARIANTS,
+    "kd": DistillationLoss,
+    "dml": MutualLoss,
+}
 NAMES = (*LOSSES, *OTHERS)
 
 

@@ -19,7 +19,7 @@ LOSS_FILE = "softening_loss.safetensors"
 
 
 class SofteningTrainer(Trainer):
-    """A `transformers.Trainer` that trains a classifier with a loss of `kr_text.label_softening` or `distillation`.
+    """A `transformers.Trainer` that trains a classifier with a `SofteningLoss`.
 
     For models whose output has `logits` (batch, num_labels), and batches that have `labels` (batch,), all of them
     classes; in one process, on one device. What the loss learns has an Adam optimizer of its own, which steps when the

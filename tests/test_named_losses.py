@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from kr_text.label_softening import ClassMeanKR, LabelConfusion
+from kr_text.kr_variants import ClassMeanKR
+from kr_text.label_softening import LabelConfusion
 from kr_text.named_losses import NAMES, make_loss
 from kr_text.schedules import Truncated
 

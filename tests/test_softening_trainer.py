@@ -9,19 +9,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2ForSequenceClassification, TrainerCallback, set_seed
 
+from kr_text.kr_variants import KR_VARIANTS, ClassMeanKR, WeightedKR
 from kr_text.label_softening import (
     SOFTENING_LOSSES,
-    ClassMeanKR,
     ConfidencePenalty,
     LabelConfusion,
     LabelSmoothingPlusPlus,
     SofteningLoss,
-    WeightedKR,
 )
 from kr_text.models import MODELS
 from kr_text.softening_trainer import LOSS_FILE, SofteningTrainer, last_linear
 from trainer_cases import NUM_LABELS, VOCAB_SIZE, Interrupt, arguments, bert, collate, rows, training_logs, weights
 
+LOSSES = {**SOFTENING_LOSSES, **KR_VARIANTS}
 SIZES: dict[str, dict[str, Any]] = {
     "fasttext": {"embedding_dim": 8, "num_buckets": 50},
     "textrnn": {"embedding_dim": 6, "context_size": 5, "hidden_size": 7},
@@ -41,7 +41,7 @@ def make_loss(name: str, model: nn.Module, **settings: Any) -> SofteningLoss:
     set_seed(0)
     if name == "lcm":
         settings["num_features"] = last_linear(model, NUM_LABELS).in_features
-    return SOFTENING_LOSSES[name](NUM_LABELS, **settings)
+    return LOSSES[name](NUM_LABELS, **settings)
 
 
 OWN = ("loss_learning_rate", "eval_dataset", "callbacks", "compute_loss_func")
@@ -73,7 +73,7 @@ def loss_state(trainer: SofteningTrainer) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("loss", SOFTENING_LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_every_model(tmp_path: Path, model: str, loss: str) -> None:
     network = make_model(model)
     criterion = make_loss(loss, network)
@@ -317,7 +317,7 @@ def test_a_model_without_a_last_linear_layer_is_refused() -> None:
         last_linear(nn.Embedding(3, NUM_LABELS), NUM_LABELS)
 
 
-@pytest.mark.parametrize("loss", sorted(SOFTENING_LOSSES))
+@pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_labels_of_32_bits_are_labels(tmp_path: Path, loss: str) -> None:
     def narrow(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         tensors = collate(batch)

@@ -27,6 +27,7 @@ from kr_text.calibration import at_temperature, fit_temperature
 from kr_text.classifier_trainer import ClassifierTrainer
 from kr_text.data import load
 from kr_text.encoding import encode
+from kr_text.kr_variants import KR_VARIANTS
 from kr_text.label_softening import SOFTENING_LOSSES
 from kr_text.losses import KRLoss
 from kr_text.metrics import classification_metrics, confusion_matrix
@@ -457,7 +458,7 @@ def test_rows_are_shuffled_in_groups_unless_told_otherwise(news: Path, tmp_path:
         assert isinstance(trainer._get_train_sampler(), sampler)
 
 
-@pytest.mark.parametrize("loss", SOFTENING_LOSSES)
+@pytest.mark.parametrize("loss", [*SOFTENING_LOSSES, *KR_VARIANTS])
 def test_every_softening_loss_can_be_named(train_small: Train, tmp_path: Path, loss: str) -> None:
     report = train_small(tmp_path, "--loss", loss, "--num_train_epochs", "1")
     assert report["loss"]["name"] == loss
