@@ -286,8 +286,8 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def format_number(value: Number, digits: int = 2) -> str:
-    """A number with thousands separators, "n/a" if there is none or it is not finite."""
-    return "n/a" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+    """A number with thousands separators, "n/a" if there is none or it is not finite; 0 has no sign."""
+    return "n/a" if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def _percent(part: int, whole: int) -> str:

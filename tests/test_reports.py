@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kr_text.metrics import classification_metrics, confusion_matrix
-from kr_text.reports import Report, report_markdown, write_report
+from kr_text.reports import Report, format_number, report_markdown, write_report
 
 PROBABILITIES = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]
 LABELS = [0, 0, 1, 1]  # rows 1 and 3 are wrong; no row of class 2
@@ -205,3 +205,19 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one_whole(report: Report
     with pytest.raises(TypeError, match="object is not JSON serializable"):
         write_report(report, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-1e-9, "0.00"),
+        (-0.0, "0.00"),
+        (-0.006, "-0.01"),
+        (1234.5, "1,234.50"),
+        (2, "2.00"),
+        (None, "n/a"),
+        (-math.inf, "n/a"),
+    ],
+)
+def test_a_number_that_rounds_to_zero_has_no_sign(value: float | None, text: str) -> None:
+    assert format_number(value) == text
