@@ -9,13 +9,14 @@ from transformers import AutoModelForSequenceClassification
 
 import kr_text
 from kr_text.models import MODELS
-from kr_text.recipes import recipe
+from kr_text.training.recipes import recipe
 
 installed = Path(kr_text.__file__).parent
 checkout = Path(__file__).parent.parent
 if installed.is_relative_to(checkout / "kr_text"):
     raise SystemExit("the checkout was imported, not the wheel")
-modules = [f"kr_text.{path.stem}" for path in (checkout / "kr_text").glob("*.py")]
+paths = [path.relative_to(checkout) for path in (checkout / "kr_text").rglob("*.py")]
+modules = [".".join(path.with_suffix("").parts) for path in paths if path.stem != "__main__"]
 modules += [f"kr_text.models.{path.stem}" for path in (checkout / "models").glob("*.py")]
 modules = [name for name in modules if not name.endswith("_loops")]  # need an extra; FastText must do without
 for module in sorted(modules):

@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str], started: float) -> None:
-    from kr_text.arguments import command_line, parse_training
-    from kr_text.process import prepare_for_training
-    from kr_text.reports import report_markdown
-    from kr_text.training import train
+    from kr_text.machine.process import prepare_for_training
+    from kr_text.training.arguments import command_line, parse_training
+    from kr_text.training.report import report_markdown
+    from kr_text.training.train import train
 
     prepare_for_training()
     run, args = parse_training(argv, "kr-text train")
@@ -94,10 +94,10 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
 
     from pathlib import Path
 
-    from kr_text.data import load, load_rows
-    from kr_text.prediction import Classifier, evaluate
-    from kr_text.reports import metrics_table
-    from kr_text.run_settings import saved_settings
+    from kr_text.classifier import Classifier, evaluate
+    from kr_text.data.sources import load, load_rows
+    from kr_text.training.report import metrics_table
+    from kr_text.training.settings import saved_settings
 
     _hide_progress_of_loading()
     classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)
@@ -130,7 +130,7 @@ def _predict(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     flags = parser.parse_args(argv)
 
-    from kr_text.prediction import Classifier, read_texts
+    from kr_text.classifier import Classifier, read_texts
 
     _hide_progress_of_loading()
     classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)
@@ -151,9 +151,9 @@ def _compare(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--output_dir", default="runs/comparison", help="%(default)s")
     own, flags = parser.parse_known_args(argv)
 
-    from kr_text.arguments import command_line
-    from kr_text.comparison import compare, comparison_markdown
-    from kr_text.process import prepare_for_training
+    from kr_text.experiments.comparison import compare, comparison_markdown
+    from kr_text.machine.process import prepare_for_training
+    from kr_text.training.arguments import command_line
 
     prepare_for_training()
     command = command_line(["kr-text", "compare", *argv])
@@ -188,9 +188,9 @@ def _run(argv: Sequence[str], started: float) -> None:
 
     from pathlib import Path
 
-    from kr_text.engines import ENGINES, Setting, commit_of_code, default_workers, run_missing
-    from kr_text.grids import read_grid
-    from kr_text.overrides import parse_overrides
+    from kr_text.experiments.engines import ENGINES, Setting, commit_of_code, default_workers, run_missing
+    from kr_text.experiments.grids import read_grid
+    from kr_text.formats.overrides import parse_overrides
 
     if flags.fresh and (flags.engine != "local" or (flags.workers or 1) > 1):
         raise ValueError(
@@ -243,6 +243,3 @@ COMMANDS: dict[str, Callable[[Sequence[str], float], None]] = {
     "run": _run,
     "report": _report,
 }
-
-if __name__ == "__main__":
-    sys.exit(main())

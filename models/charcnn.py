@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from kr_text.models.dropout import Dropout
+from kr_text.kernels.dropout import Dropout
 from kr_text.models.padding import left_align
-from kr_text.models.ranges import require_at_least, require_dropout
+from kr_text.ranges import require_at_least, require_dropout
 
 # (kernel size, pool size) of the six convolutions: Zhang 2015, Table 1.
 CONVOLUTIONS = ((7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3))

@@ -3,21 +3,18 @@
 Joulin, Grave, Bojanowski, Mikolov: Bag of Tricks for Efficient Text Classification (EACL 2017).
 """
 
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.jit._trace import is_tracing
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kr_text.kernels import takes_loops
 from kr_text.models.padding import left_align, zero_padding_row
-from kr_text.models.ranges import require_at_least, require_token_id
-
-HAS_NUMBA = find_spec("numba") is not None
+from kr_text.ranges import require_at_least, require_token_id
 
 
 class FastTextConfig(PreTrainedConfig):
@@ -158,13 +155,6 @@ class FastTextForSequenceClassification(PreTrainedModel):
         return total / counts.clamp(min=1)[:, None]
 
 
-def takes_loops(table: Tensor) -> bool:
-    """Whether the loops of kr_text/row_loops.py can take the place of PyTorch's operations, which give the same."""
-    if not HAS_NUMBA or torch.compiler.is_compiling() or is_tracing():
-        return False
-    return table.device.type == "cpu" and table.dtype in (torch.float32, torch.float64)
-
-
 class _LoopedBagMean(torch.autograd.Function):
     """`FastTextForSequenceClassification.mean_embedding` in loops, with its gradient."""
 
@@ -172,7 +162,7 @@ class _LoopedBagMean(torch.autograd.Function):
     def forward(
         ctx: Any, table: Tensor, words: Tensor, offsets: Tensor, model: FastTextForSequenceClassification
     ) -> Tensor:
-        from kr_text.row_loops import mean_bags
+        from kr_text.kernels.row_loops import mean_bags
 
         config = model.config
         sizes = config.vocab_size, config.num_buckets, config.max_ngram, config.pad_token_id
@@ -183,7 +173,7 @@ class _LoopedBagMean(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        from kr_text.row_loops import table_gradient
+        from kr_text.kernels.row_loops import table_gradient
 
         gradient = table_gradient(ctx.bags, grad.contiguous(), ctx.num_rows)
         return gradient if ctx.sparse else gradient.to_dense(), None, None, None

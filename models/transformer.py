@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from kr_text.models.dropout import Dropout
+from kr_text.kernels.dropout import Dropout
 from kr_text.models.padding import left_align, zero_padding_row
-from kr_text.models.ranges import require_at_least, require_dropout, require_token_id
+from kr_text.ranges import require_at_least, require_dropout, require_token_id
 
 
 class TransformerConfig(PreTrainedConfig):

@@ -21,9 +21,10 @@ from benchmark_commands import command_rows
 from benchmark_rows import training_rows
 from benchmark_timing import FULL, QUICK, Row, Size
 
-from kr_text.environment import environment
-from kr_text.process import prepare_for_training
-from kr_text.reports import markdown_table, write_json, write_text
+from kr_text.formats.markdown import markdown_table
+from kr_text.formats.whole_files import write_json, write_text
+from kr_text.machine.environment import environment
+from kr_text.machine.process import prepare_for_training
 
 
 def main(argv: Sequence[str] | None = None) -> None:

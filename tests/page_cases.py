@@ -5,11 +5,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from kr_text.experiments import Line, Outcome, Run
-from kr_text.metrics import confusion_matrix
-from kr_text.predictions import compact
-from kr_text.reports import LabelMatrices, Report
-from kr_text.results import add_result
+from kr_text.evaluation.label_matrices import LabelMatrices
+from kr_text.evaluation.metrics import confusion_matrix
+from kr_text.experiments.predictions import compact
+from kr_text.experiments.results import add_result
+from kr_text.experiments.run import Line, Outcome, Run
+from kr_text.training.report import Report
 
 CLASSES = ["World", "Sports", "<i>Business</i>", "Sci|Tech"]
 NUM_ROWS = 200

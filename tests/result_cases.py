@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from kr_text.experiments import Line, Outcome, Run
-from kr_text.predictions import compact
-from kr_text.results import Result, add_result, read_results
+from kr_text.experiments.predictions import compact
+from kr_text.experiments.results import Result, add_result, read_results
+from kr_text.experiments.run import Line, Outcome, Run
 
 
 def outcome(

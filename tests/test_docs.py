@@ -14,7 +14,11 @@ OBJECTS = sorted({code for code in CODE if re.fullmatch(r"kr_text(\.\w+)+", code
 # test_that_it_works, or test_file.py::test_that_it_works[a parameter]
 TESTS = sorted({name for code in CODE for name in re.findall(r"(?:^|::)(test_\w+)(?:$|\[)", code)})
 FILES = sorted({code for code in CODE if "/" in code})
-WITH_EXAMPLES = sorted(path.stem for path in (ROOT / "kr_text").glob("*.py") if ">>> " in path.read_text("utf-8"))
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "kr_text").rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
+)
 
 
 def test_the_pages_name_objects_tests_and_files() -> None:
@@ -29,7 +33,7 @@ def test_every_object_on_the_pages_exists(name: str) -> None:
 
 
 def test_every_test_on_the_pages_exists() -> None:
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "tests").glob("test_*.py")]
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("test_*.py")]
     functions = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert set(TESTS) - functions == set()
 
@@ -41,6 +45,6 @@ def test_every_file_on_the_pages_exists(name: str) -> None:
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
-    results = doctest.testmod(importlib.import_module(f"kr_text.{name}"))
+    results = doctest.testmod(importlib.import_module(name))
     assert results.attempted > 0
     assert results.failed == 0

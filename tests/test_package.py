@@ -6,17 +6,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import tomllib
 
 import kr_text
-import kr_text.models
-import kr_text.report
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(
-    module.name
-    for package in (kr_text, kr_text.models, kr_text.report)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-)
+MODULES = sorted(module.name for module in pkgutil.walk_packages(kr_text.__path__, "kr_text."))
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -28,9 +23,11 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_grids_and_the_report_wait_for_no_import_of_transformers() -> None:
-    code = "import sys, kr_text.engines, kr_text.grids, kr_text.report.page; print(*sys.modules)"
+    code = (
+        "import sys, kr_text.experiments.engines, kr_text.experiments.grids, kr_text.report.page; print(*sys.modules)"
+    )
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "kr_text.experiments" in modules
+    assert "kr_text.experiments.run" in modules
     assert {"transformers", "datasets"} & set(modules) == set()
 
 
@@ -55,13 +52,19 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_package_has_the_files_of_all_folders() -> None:
-    files = {f"kr_text.{path.stem}" for path in (ROOT / "kr_text").glob("*.py")}
-    files |= {f"kr_text.report.{path.stem}" for path in (ROOT / "kr_text" / "report").glob("*.py")}
-    files |= {f"kr_text.models.{path.stem}" for path in (ROOT / "models").glob("*.py")}
-    assert {"kr_text.losses", "kr_text.models.fasttext"} <= files
-    assert {name for name in files if not name.endswith("__init__")} | {"kr_text.models", "kr_text.report"} == set(
-        MODULES
-    )
+    folders = {"kr_text": ROOT / "kr_text", "kr_text.models": ROOT / "models"}
+    folders |= {f"kr_text.{path.parent.name}": path.parent for path in (ROOT / "kr_text").glob("*/__init__.py")}
+    files = {f"{name}.{path.stem}" for name, folder in folders.items() for path in folder.glob("*.py")}
+    assert {"kr_text.losses.knowledge_refinery", "kr_text.models.fasttext"} <= files
+    modules = {name.removesuffix(".__init__") for name in files}
+    assert modules - {"kr_text"} == set(MODULES)
+
+
+def test_every_folder_is_shipped() -> None:
+    """With `packages` listed by hand, a folder that is not listed would be missing in the wheel."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {f"kr_text.{path.parent.name}" for path in (ROOT / "kr_text").glob("*/__init__.py")}
+    assert set(listed) == {"kr_text", "kr_text.models"} | folders
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -80,5 +83,5 @@ def test_the_command_is_installed() -> None:
 
 
 def test_the_package_says_that_it_is_typed_and_carries_its_recipes() -> None:
-    names = {path.name for path in Path(kr_text.__path__[0]).iterdir()}
-    assert {"py.typed", "recipes.yaml"} <= names
+    assert (ROOT / "kr_text" / "py.typed").is_file()
+    assert (ROOT / "kr_text" / "training" / "recipes.yaml").is_file()

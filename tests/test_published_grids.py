@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from choose_settings import contests, mean_validation_errors
 
-from kr_text.experiments import Run
-from kr_text.grids import read_grid
-from kr_text.overrides import Value, parse_overrides
-from kr_text.recipes import recipe
+from kr_text.experiments.grids import read_grid
+from kr_text.experiments.results import read_results
+from kr_text.experiments.run import Run
+from kr_text.formats.overrides import Value, parse_overrides
 from kr_text.report.study import settings
-from kr_text.results import read_results
+from kr_text.training.recipes import recipe
 
 RESULTS = Path(__file__).parent.parent / "results"
 CHOSEN = ("learning_rate", "num_train_epochs")  # on validation rows

@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from kr_text.arguments import parse_training
-from kr_text.grids import read_grid
+from kr_text.experiments.grids import read_grid
+from kr_text.experiments.results import read_results
+from kr_text.experiments.verdicts import spread
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
-from kr_text.results import read_results
-from kr_text.verdicts import spread
+from kr_text.training.arguments import parse_training
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from kr_text.arguments import parse_training
-from kr_text.training import train
+from kr_text.training.arguments import parse_training
+from kr_text.training.train import train
 
 if "KR_TEXT_DATA" in os.environ:
 

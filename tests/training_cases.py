@@ -9,11 +9,11 @@ import numpy.typing as npt
 from safetensors.numpy import load_file as load_numpy
 from transformers import PreTrainedTokenizerFast
 
-from kr_text.arguments import parse_training
-from kr_text.building import build
-from kr_text.data import load
-from kr_text.reports import Report
-from kr_text.training import PREDICTIONS_FILE
+from kr_text.data.sources import load
+from kr_text.training.arguments import parse_training
+from kr_text.training.build import build
+from kr_text.training.report import Report
+from kr_text.training.train import PREDICTIONS_FILE
 
 Train = Callable[..., Report]
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from kr_text.reports import markdown_table
+from kr_text.formats.markdown import markdown_table
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def curves(panels: Sequence[Panel], name: str, *, share_y: bool = False) -> str:
 def reliability_diagrams(
     panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[tuple[float, float, int]]]]]], name: str
 ) -> str:
-    """Accuracy over confidence for each bin of `kr_text.calibration.reliability`, beside the line where both agree.
+    """Accuracy over confidence for each bin of `calibration.reliability`, beside the line where both agree.
 
     Args:
         panels: the title of each, and its methods with their bins.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kr_text.formats.whole_files import write_text
 from kr_text.report.blocks import Figure, Paragraph, Section, Table, escaped
 from kr_text.report.sections import headline, machines, sections
 from kr_text.report.study import Study
-from kr_text.reports import write_text
 
 TITLE = "Knowledge Refinery for text classification: results"
 

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kr_text.calibration import reliability
-from kr_text.grids import Grid
+from kr_text.evaluation.calibration import reliability
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.results import Result
+from kr_text.formats.markdown import Number, format_number
 from kr_text.report.blocks import Block, Figure, Paragraph, Table
 from kr_text.report.figures import reliability_diagrams
 from kr_text.report.section_errors import Pair
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, mean_text, place_names
-from kr_text.reports import Number, format_number
-from kr_text.results import Result
 
 CALIBRATION = {"nll": "NLL", "brier_score": "Brier", "ece": "ECE"}
 SHOWN = ("CE", "LS", "KR", "KR-LS")  # in the diagrams, where there are the first and the last

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kr_text.experiments import Run
-from kr_text.grids import Grid
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.results import Result
+from kr_text.experiments.run import Run
+from kr_text.formats.markdown import Number, format_number
 from kr_text.report.blocks import Block, Table
 from kr_text.report.section_errors import against_ce, verdict_blocks, with_baselines
 from kr_text.report.study import Cell, Study, place
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, spread_text
-from kr_text.reports import Number, format_number
-from kr_text.results import Result
 
 COST_TITLE = "What the methods cost"  # of the section of cost.yaml
 BESIDE_CE = ("training time over CE's", "extra peak memory, MB")

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kr_text.experiments import Run
-from kr_text.grids import Grid
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.results import Result
+from kr_text.experiments.run import Run
+from kr_text.formats.markdown import Number
 from kr_text.report.blocks import Block, Figure, Paragraph, Table
 from kr_text.report.figures import Curve, Panel, curves
 from kr_text.report.section_label_matrices import with_ce
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title, spread_text
-from kr_text.reports import Number
-from kr_text.results import Result
 
 
 def divergence_blocks(study: Study, grid: Grid) -> list[Block]:

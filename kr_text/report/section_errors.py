@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from kr_text.experiments import Run
-from kr_text.grids import Grid
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.run import Run
+from kr_text.experiments.verdicts import Average, Verdict, average, corrected
 from kr_text.report.blocks import Block, Paragraph, Table
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import (
@@ -19,7 +20,6 @@ from kr_text.report.wording import (
     verdict_texts,
     word_counts,
 )
-from kr_text.verdicts import Average, Verdict, average, corrected
 
 PAPER = {  # Table 3 of the paper, test error in %: cross-entropy, KR-LS
     ("ag_news", "fasttext"): (11.03, 10.87),

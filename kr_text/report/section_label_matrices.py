@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from kr_text.grids import Grid
+from kr_text.evaluation.label_matrices import LabelMatrices
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.results import Result
+from kr_text.formats.markdown import format_number
 from kr_text.report.blocks import Block, Figure, Paragraph, Table
 from kr_text.report.figures import heat_maps
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, place_title
-from kr_text.reports import LabelMatrices, format_number
-from kr_text.results import Result
 
 Floats = npt.NDArray[np.float64]
 EPOCHS = (1, 2, 5, 10)  # shown, and the last

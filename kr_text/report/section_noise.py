@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kr_text.grids import Grid
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.results import Result
+from kr_text.formats.markdown import Number
 from kr_text.report.blocks import Block, Figure, Table
 from kr_text.report.figures import Curve, Panel, curves
 from kr_text.report.section_errors import error_blocks, with_baselines
 from kr_text.report.study import Cell, Study, places
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, spread_text
-from kr_text.reports import Number
-from kr_text.results import Result
 
 NOISY = re.compile(r"(.+)_noise(\d+)")  # such a data set: what it is made of, and % of wrong training labels
 RATE = "wrong training labels, %"

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kr_text.experiments import Run
-from kr_text.grids import Grid
-from kr_text.overrides import Value, parse_overrides
+from kr_text.experiments.grids import Grid
+from kr_text.experiments.run import Run
+from kr_text.formats.overrides import Value, parse_overrides
+from kr_text.losses.schedules import Exponential, Schedule, Truncated
 from kr_text.report.blocks import Block, Figure, Table
 from kr_text.report.figures import Curve, Kind, Panel, curves
 from kr_text.report.section_errors import Pair, error_blocks, verdict_blocks
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title
-from kr_text.schedules import Exponential, Schedule, Truncated
 
 GAMMA = 0.99  # of KRLoss, where a run names none, and of the paper
 

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
-from kr_text.engines import CHANGED
-from kr_text.environment import Environment
-from kr_text.grids import Grid
+from kr_text.experiments.engines import CHANGED
+from kr_text.experiments.grids import Grid
+from kr_text.machine.environment import Environment
 from kr_text.report.blocks import Block, Paragraph, Section
 from kr_text.report.section_calibration import calibration_blocks
 from kr_text.report.section_costs import budget_blocks, cost_blocks

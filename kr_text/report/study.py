@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kr_text.experiments import Run
-from kr_text.grids import Grid, read_grid
-from kr_text.overrides import sorted_overrides
-from kr_text.recipes import recipe_names
-from kr_text.reports import Number
-from kr_text.results import Result, read_results
-from kr_text.verdicts import Spread, Verdict, against, spread
+from kr_text.experiments.grids import Grid, read_grid
+from kr_text.experiments.results import Result, read_results
+from kr_text.experiments.run import Run
+from kr_text.experiments.verdicts import Spread, Verdict, against, spread
+from kr_text.formats.markdown import Number
+from kr_text.formats.overrides import sorted_overrides
+from kr_text.training.recipes import recipe_names
 
 
 @dataclass(frozen=True, eq=False)

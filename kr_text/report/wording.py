@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from kr_text.experiments import Run
+from kr_text.experiments.results import Result
+from kr_text.experiments.run import Run
+from kr_text.experiments.verdicts import Average, Spread, Verdict
+from kr_text.formats.markdown import Number, format_number
 from kr_text.report.study import Cell
-from kr_text.reports import Number, format_number
-from kr_text.results import Result
-from kr_text.verdicts import Average, Spread, Verdict
 
 NOTHING = "–"  # noqa: RUF001 (an empty cell)
 WORDS = ("better", "worse", "no difference shown")  # of a verdict

@@ -1,0 +1,8 @@
+"""`python -m kr_text` is the command `kr-text`."""
+
+import sys
+
+from kr_text.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

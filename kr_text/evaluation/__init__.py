@@ -1,0 +1,1 @@
+"""Metrics, calibration and label matrices of a classifier's predictions."""

@@ -1,0 +1,1 @@
+"""Many training runs: grids, engines, results and paired tests."""

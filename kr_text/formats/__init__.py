@@ -1,0 +1,1 @@
+"""How values are written and read: YAML, NAME=VALUE settings, Markdown, whole files."""

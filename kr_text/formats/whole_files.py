@@ -1,0 +1,28 @@
+"""Files that are written whole or not at all, as text or JSON."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a value as JSON, with null for each number that is not finite."""
+    write_text(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole: no reader, and no crash, leaves half of one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def finite(value: Any) -> Any:
+    """The value with None for each float that is not finite, through dicts and lists."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""One training run: its arguments, its parts, and what it leaves behind."""

@@ -1,0 +1,40 @@
+import pytest
+
+from kr_text.formats.overrides import parse_overrides
+
+
+@pytest.mark.parametrize("text", [None, "", " ", ","])
+def test_nothing_is_no_settings(text: str | None) -> None:
+    assert parse_overrides(text, "training") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", 2),
+        ("2.0", 2.0),
+        ("1e-3", 1e-3),
+        ("-0.5", -0.5),
+        ("true", True),
+        ("True", True),
+        ("False", False),
+        ("lstm", "lstm"),
+        ("no", "no"),  # of eval_strategy: not the False of YAML 1.1
+        ("2020-01-01", "2020-01-01"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_values_are_numbers_truths_or_text(text: str, value: object) -> None:
+    (parsed,) = parse_overrides(f"name={text}", "training").values()
+    assert (parsed, type(parsed)) == (value, type(value))
+
+
+def test_spaces_do_not_matter_and_order_is_kept() -> None:
+    settings = parse_overrides(" b = 1 , a=x,", "training")
+    assert list(settings.items()) == [("b", 1), ("a", "x")]
+
+
+@pytest.mark.parametrize("part", ["alpha", "=1", "alpha="])
+def test_what_is_no_setting_is_refused_by_name(part: str) -> None:
+    with pytest.raises(ValueError, match=f"loss_overrides must be NAME=VALUE,NAME=VALUE,..., got '{part}'"):
+        parse_overrides(f"gamma=1,{part}", "loss_overrides")

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from kr_text.kernels.dropout import Dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_drops_its_share_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1001, 1003, dtype=dtype)  # not a multiple of four
+    y = Dropout(p)(x)
+    num_kept, n = int((y != 0).sum()), x.numel()
+    deviation = (n * p * (1 - p)) ** 0.5
+    assert abs(num_kept - n * (1 - p)) < 4 * deviation
+    assert y.dtype == dtype
+    torch.testing.assert_close(y[y != 0].float(), torch.full((num_kept,), 1 / (1 - p)), rtol=4e-3, atol=0)
+
+
+def test_numbers_that_were_drawn_together_are_independent() -> None:
+    torch.manual_seed(0)
+    dropped = Dropout(0.3)(torch.ones(400_000, 4)) == 0
+    together = dropped.double().T @ dropped.double() / len(dropped)
+    expected = torch.full((4, 4), 0.09, dtype=torch.float64).fill_diagonal_(0.3)
+    torch.testing.assert_close(together, expected, rtol=0, atol=4 * (0.25 / len(dropped)) ** 0.5)
+
+
+def test_the_gradient_passes_where_the_number_did() -> None:
+    x = torch.ones(1000, requires_grad=True)
+    y = Dropout(0.4)(x)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, y.detach())
+
+
+def test_the_seed_decides() -> None:
+    x, dropout = torch.ones(100), Dropout(0.5)
+    torch.manual_seed(1)
+    first, second = dropout(x), dropout(x)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_the_limits() -> None:
+    x = torch.randn(5, 3)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(Dropout(1.0)(x), torch.zeros(5, 3))
+    assert torch.equal(Dropout(0.9).eval()(x), x)
+    assert Dropout(0.5)(torch.empty(0, 4)).shape == (0, 4)

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
+
+from kr_text.data.sources import load
+from kr_text.text.encoding import encode
+from kr_text.text.tokenization import character_tokenizer, word_tokenizer
+
+TEXTS = [
+    "the bank of the city",
+    "",
+    "a",
+    "b " * 30 + "a " * 10,
+    "\u200b",
+    "caf\u00e9 \U0001f600, na\u00efve",
+    "[PAD] [UNK]",
+    "a\nb",
+]
+LABELS = [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def data(texts: list[str] = TEXTS, labels: list[int] = LABELS) -> DatasetDict:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y", "z"])})
+    return DatasetDict(train=Dataset.from_dict({"text": texts, "label": labels}, features=features))
+
+
+def words(max_length: int = 20) -> PreTrainedTokenizerFast:
+    return word_tokenizer([TEXTS], vocab_size=30, max_length=max_length)
+
+
+def with_special_tokens(max_length: int = 20) -> PreTrainedTokenizerFast:
+    """As BERT's: two tokens around each text, which also count for the length it is cut to."""
+    tokenizer = words(max_length)
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    ids = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert isinstance(ids[0], int)
+    assert isinstance(ids[1], int)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids[0]), ("[SEP]", ids[1])]
+    )
+    return tokenizer
+
+
+@pytest.fixture(params=["words", "characters", "special tokens", "left truncation", "used before"])
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    if request.param == "characters":
+        return character_tokenizer(max_length=20)
+    tokenizer = with_special_tokens() if request.param == "special tokens" else words()
+    if request.param == "left truncation":
+        tokenizer.truncation_side = "left"
+    if request.param == "used before":  # which leaves its padding and truncation in the backend
+        tokenizer(["a b c", "a"], padding="max_length", truncation=True, max_length=2)
+    return tokenizer
+
+
+def test_ids_are_those_of_the_tokenizer_cut_to_its_length(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode(data(), tokenizer)["train"]
+    expected = [tokenizer(text, truncation=True)["input_ids"] for text in TEXTS]
+    assert max(map(len, expected)) == 20
+    assert list(encoded["input_ids"]) == expected
+
+
+def test_length_counts_the_ids(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode(data(), tokenizer)["train"]
+    assert list(encoded["length"]) == [len(ids) for ids in encoded["input_ids"]]
+
+
+def test_labels_and_their_names_are_kept() -> None:
+    encoded = encode(data(), words())["train"]
+    assert set(encoded.column_names) == {"input_ids", "labels", "length"}
+    assert list(encoded["labels"]) == LABELS
+    assert all(type(label) is int for label in encoded["labels"])
+
+
+def test_a_text_without_a_word_has_no_ids_and_two_with_special_tokens() -> None:
+    assert list(encode(data(["", "\u200b"], [0, 1]), words())["train"]["input_ids"]) == [[], []]
+    assert list(encode(data(["", "\u200b"], [0, 1]), with_special_tokens())["train"]["length"]) == [2, 2]
+
+
+def test_rows_come_as_python_lists_in_their_order_over_many_batches() -> None:
+    texts = [f"{'a ' * (row % 7)}" for row in range(2500)]
+    encoded = encode(data(texts, [row % 3 for row in range(2500)]), words())["train"]
+    assert list(encoded["length"]) == [row % 7 for row in range(2500)]
+    assert list(encoded["labels"]) == [row % 3 for row in range(2500)]
+    assert encoded[6] == {"input_ids": [words().get_vocab()["a"]] * 6, "labels": 0, "length": 6}
+
+
+def test_the_callers_tokenizer_is_left_as_it_was() -> None:
+    tokenizer = words()
+    before = tokenizer.backend_tokenizer.to_str()
+    encode(data(), tokenizer)
+    assert tokenizer.backend_tokenizer.to_str() == before
+    assert len(tokenizer("b " * 40)["input_ids"]) == 40
+
+
+def arrow_files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*.arrow"))
+
+
+def test_a_second_call_reads_the_cache_and_another_tokenizer_does_not(news: Path, tmp_path: Path) -> None:
+    rows = load(news, cache_dir=tmp_path)
+    before = arrow_files(tmp_path)
+    first = encode(rows, words())
+    made = arrow_files(tmp_path) - before
+    assert made
+    again = encode(load(news, cache_dir=tmp_path), words())  # built anew: the cache knows it by what it does
+    assert arrow_files(tmp_path) - before == made
+    assert list(again["test"]["input_ids"]) == list(first["test"]["input_ids"])
+    cut = encode(rows, words(max_length=3))
+    assert arrow_files(tmp_path) - before > made
+    assert max(cut["test"]["length"]) == 3

@@ -1,0 +1,80 @@
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+import kr_text.text.word_encoder
+from kr_text.text.tokenization import PAD, UNK, word_tokenizer
+from kr_text.text.word_encoder import MARK, WordEncoder, count_pieces, split_at_blanks
+
+# What could go wrong at a blank, or with what `tokenizers` makes of a character: marks that combine, white space of
+# other kinds, characters that vanish, Chinese ones, the separator of the implementation itself.
+ALPHABET = " abAB\u00c9e\u0301\u0130\u03a3\t\n\u00a0\u3000\u0000\u200d\u00ad\u4e2d.,'[]" + MARK
+TEXTS = st.lists(st.text(ALPHABET, max_size=30) | st.text(max_size=12), max_size=8)
+
+
+def plain_tokenizer() -> Tokenizer:
+    """As `word_tokenizer` puts it together, untrained."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+@given(training=TEXTS, vocab_size=st.integers(2, 12), min_frequency=st.integers(1, 3))
+def test_has_the_vocabulary_of_the_trainer_of_tokenizers(
+    training: list[str], vocab_size: int, min_frequency: int
+) -> None:
+    plain = plain_tokenizer()
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=[PAD, UNK], show_progress=False
+    )
+    plain.train_from_iterator(training, trainer)
+    ours = word_tokenizer([training], vocab_size=vocab_size, min_frequency=min_frequency, max_length=9)
+    assert ours.get_vocab() == plain.get_vocab()
+
+
+@given(training=TEXTS, texts=TEXTS, more=TEXTS)
+def test_has_the_ids_of_tokenizers(training: list[str], texts: list[str], more: list[str]) -> None:
+    tokenizer = word_tokenizer([training], vocab_size=100, max_length=9).backend_tokenizer
+    tokenizer.encode_special_tokens = True
+    encoder = WordEncoder(tokenizer)
+    for batch in (texts, more, texts):  # later ones meet pieces that are known
+        words = encoder(pa.array(batch, pa.string()))
+        expected = [encoding.ids for encoding in tokenizer.encode_batch(batch)]
+        assert words.ids.tolist() == list(chain.from_iterable(expected))
+        assert words.lengths.tolist() == [len(ids) for ids in expected]
+
+
+def test_the_separator_may_be_a_word_of_the_vocabulary() -> None:
+    tokenizer = word_tokenizer([[f"a {MARK} b"]], vocab_size=100, max_length=9).backend_tokenizer
+    encoder = WordEncoder(tokenizer)
+    assert (
+        encoder(pa.array(["b a", f"a{MARK}b {MARK}", "a"])).ids.tolist()
+        == tokenizer.encode(f"b a a{MARK}b {MARK} a").ids
+    )
+
+
+def test_forgets_what_it_knows_when_that_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kr_text.text.word_encoder, "MAX_KNOWN", 3)
+    tokenizer = word_tokenizer([["a b c d e"]], vocab_size=100, max_length=9).backend_tokenizer
+    encoder = WordEncoder(tokenizer)
+    for text in ("a b", "c d", "d e", "b e a"):
+        assert encoder(pa.array([text])).ids.tolist() == tokenizer.encode(text).ids
+    assert list(encoder.places) == ["d", "e", "b", "a"]
+
+
+@pytest.mark.parametrize("num_cores", [1, 2, 5])
+def test_splits_at_blanks_on_any_number_of_cores(num_cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kr_text.text.word_encoder.usable_cores", lambda: num_cores)
+    texts: Any = ["a b a", "", "c  b", "b"]
+    pieces = split_at_blanks(pa.array(texts))
+    assert pieces.distinct.take(pa.array(pieces.indices)).to_pylist() == ["a", "b", "a", "", "c", "", "b", "b"]
+    assert pieces.counts.tolist() == [3, 1, 3, 1]
+    assert dict(zip(*count_pieces([texts, ["a"]]), strict=True)) == {"a": 3, "b": 3, "": 2, "c": 1}
+    assert dict(zip(*count_pieces([["a b"], ["a"]] * 30), strict=True)) == {"a": 60, "b": 30}

@@ -1,0 +1,240 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+
+import kr_text.training.arguments
+from kr_text.models import MODELS
+from kr_text.training.arguments import TRAINING_DEFAULTS, RunArguments, command_line, parse_training
+from kr_text.training.recipes import Recipe, recipe
+
+
+def parse(*argv: str) -> tuple[RunArguments, TrainingArguments]:
+    return parse_training(argv, "kr-text train")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+def with_config(config: Path, text: str, *argv: str) -> tuple[RunArguments, TrainingArguments]:
+    config.write_text(text)
+    return parse("--config", str(config), *argv)
+
+
+def test_no_flags_are_fasttext_with_kr_ls_on_synthetic_news() -> None:
+    run, args = parse()
+    assert (run.model, run.dataset, run.loss) == ("fasttext", "synthetic_news", "kr-ls")
+    assert Path(args.output_dir or "") == Path("runs/fasttext-synthetic_news-kr-ls")
+
+
+def test_the_output_folder_has_the_last_parts_of_the_names() -> None:
+    _, args = parse("--model", "google/bert", "--dataset", "some/folder/", "--loss", "ce")
+    assert Path(args.output_dir or "") == Path("runs/bert-folder-ce")
+
+
+@pytest.mark.parametrize("model", [*MODELS, "some/bert"])
+def test_what_is_left_out_comes_from_the_recipe_of_the_model(model: str) -> None:
+    _, args = parse("--model", model, "--dataset", "ag_news")
+    expected = recipe(model, "ag_news").training
+    assert expected
+    assert {name: getattr(args, name) for name in expected} == expected
+
+
+def test_what_the_recipe_leaves_out_comes_from_our_defaults_then_from_the_trainers() -> None:
+    _, args = parse()
+    assert {name: getattr(args, name) for name in TRAINING_DEFAULTS} == TRAINING_DEFAULTS
+    assert args.adam_beta2 == TrainingArguments.adam_beta2
+
+
+def test_the_recipe_wins_over_our_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        kr_text.training.arguments, "recipe", lambda model, dataset: Recipe({}, {}, {"save_total_limit": 3})
+    )
+    _, args = parse()
+    assert args.save_total_limit == 3 != TRAINING_DEFAULTS["save_total_limit"]
+
+
+def test_a_flag_wins_over_the_file_over_the_recipe_over_the_default(config: Path) -> None:
+    text = "learning_rate: 0.5\nnum_train_epochs: 7\neval_strategy: steps\nsave_strategy: steps"
+    _, args = with_config(config, text, "--learning_rate", "0.25", "--save_steps", "500")
+    assert args.learning_rate == 0.25  # file 0.5
+    of_recipe = recipe("fasttext", "synthetic_news").training
+    assert args.num_train_epochs == 7 != of_recipe["num_train_epochs"]
+    assert args.per_device_train_batch_size == of_recipe["per_device_train_batch_size"]
+    assert args.eval_strategy == "steps"  # our default: epoch
+
+
+def test_the_model_in_the_file_chooses_the_recipe(config: Path) -> None:
+    run, args = with_config(config, "model: transformer\ndataset: ag_news")
+    assert run.model == "transformer"
+    assert args.learning_rate == recipe("transformer", "ag_news").training["learning_rate"]
+    assert Path(args.output_dir or "").name == "transformer-ag_news-kr-ls"
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("learning_rate: 1e-3", "learning_rate", 1e-3),  # text to YAML, which wants 1.0e-3
+        ("learning_rate: 2", "learning_rate", 2.0),
+        ("num_train_epochs: 3", "num_train_epochs", 3.0),
+        ("seed: 11", "seed", 11),
+        ("eval_strategy: no\nload_best_model_at_end: no", "eval_strategy", "no"),  # False to YAML
+        ("bf16: true", "bf16", True),
+        ("bf16: 'yes'", "bf16", True),
+        ("load_best_model_at_end: false", "load_best_model_at_end", False),
+        ("save_total_limit: null", "save_total_limit", None),
+        ("lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 2}", "lr_scheduler_kwargs", {"num_cycles": 2}),
+        ("label_names: [labels]", "label_names", ["labels"]),
+        ("run_name: 007", "run_name", "007"),
+    ],
+)
+def test_a_value_in_the_file_is_read_as_a_flag_is(config: Path, line: str, field: str, value: Any) -> None:
+    _, args = with_config(config, line)
+    got = getattr(args, field)
+    assert got == value
+    assert type(got) is type(value) or isinstance(value, str)  # strategies are enums
+
+
+def test_an_unknown_key_is_named_with_the_nearest_one(config: Path) -> None:
+    with pytest.raises(ValueError, match=r"run.yaml: unknown key 'learning_rat'; did you mean learning_rate\?"):
+        with_config(config, "learning_rat: 0.1")
+
+
+@pytest.mark.parametrize("line", ["qqqq: 1", "config: other.yaml", "help: true", "1: 2", "true: 2"])
+def test_a_key_that_is_no_flag_is_refused(config: Path, line: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown key '{line.partition(':')[0]}'"):
+        with_config(config, line)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "run.yaml: must be a YAML file, got: line 1, column 5: expected"),
+        ("a: b: c", "run.yaml: must be a YAML file, got: line 1, column 5: mapping values"),
+        ("- model\n- fasttext", "run.yaml: must be lines of `flag: value`, got list"),
+        ("fasttext", "run.yaml: must be lines of `flag: value`, got str"),
+        ("", "run.yaml: must be lines of `flag: value`, got NoneType"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(config: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        with_config(config, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(config: Path) -> None:
+    with pytest.raises(ValueError, match=r"run.yaml: must be a YAML file, got: No such file"):
+        parse("--config", str(config))
+    config.write_bytes(b"model: \xff")
+    with pytest.raises(ValueError, match=r"run.yaml: must be a YAML file, got: 'utf-8' codec can't decode byte 0xff"):
+        parse("--config", str(config))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--learning_rat", "1"], "unrecognized arguments: --learning_rat 1"),  # no abbreviations either
+        (["word"], "unrecognized arguments: word"),
+        (["--loss", "hinge"], r"--loss: invalid choice: 'hinge' \(choose from"),
+        (["--num_train_epochs", "many"], "num_train_epochs.*: invalid float value: 'many'"),
+    ],
+)
+def test_a_wrong_flag_is_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(*flags)
+
+
+def test_an_unknown_loss_in_the_file_is_refused(config: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss must be one of ce, ls, kr, kr-ls, .*, got 'hinge'"):
+        with_config(config, "loss: hinge")
+
+
+def test_every_field_of_training_arguments_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse("--help")
+    flags = set(capsys.readouterr().out.replace(",", " ").split())
+    fields = {f"--{field.name}" for field in dataclasses.fields(TrainingArguments) if field.init}
+    assert len(fields) > 80
+    assert fields - flags == set()
+    assert {f"--{field.name}" for field in dataclasses.fields(RunArguments)} - flags == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [("500", 500), ("500.0", 500), ("1", 1), ("0.2", 0.2), ("0.5", 0.5), ("500.5", 500.5)]
+)
+def test_a_whole_validation_size_is_a_count(given: str, size: float) -> None:
+    run, _ = parse("--validation_size", given)
+    assert run.validation_size == size
+    assert type(run.validation_size) is type(size)
+
+
+def test_an_infinite_validation_size_is_left_to_the_data_to_refuse() -> None:
+    run, _ = parse("--validation_size", "inf")
+    assert run.validation_size == float("inf")
+
+
+@pytest.mark.parametrize("length", ["0", "-5"])
+def test_max_length_is_at_least_1(length: str) -> None:
+    with pytest.raises(ValueError, match=f"max_length must be at least 1, got {length}"):
+        parse("--max_length", length)
+
+
+def test_settings_of_the_loss_are_kept_as_text_and_matrices_are_a_switch(config: Path) -> None:
+    run, _ = parse("--loss_overrides", "alpha=1e-1,until=2", "--label_matrices")
+    assert (run.loss_overrides, run.label_matrices) == ("alpha=1e-1,until=2", True)
+    run, _ = parse()
+    assert (run.loss_overrides, run.label_matrices) == (None, False)
+    run, _ = with_config(config, "loss_overrides: alpha=0.5\nlabel_matrices: true")
+    assert (run.loss_overrides, run.label_matrices) == ("alpha=0.5", True)
+
+
+@pytest.mark.parametrize("flags", [["--loss", "kd"], ["--loss", "kr", "--teacher", "some/folder"]])
+def test_a_teacher_is_for_distillation_alone(flags: list[str]) -> None:
+    with pytest.raises(ValueError, match="teacher must be given for loss kd, and for no other, got "):
+        parse(*flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "greater"),
+    [
+        ([], False),
+        (["--metric_for_best_model", "macro_f1"], True),
+        (["--metric_for_best_model", "eval_macro_f1"], True),
+        (["--metric_for_best_model", "nll"], False),
+        (["--metric_for_best_model", "nll", "--greater_is_better", "true"], True),
+    ],
+)
+def test_the_best_epoch_is_that_of_the_least_error_or_of_the_largest_f1(flags: list[str], greater: bool) -> None:
+    _, args = parse_training(flags, "kr-text train")
+    assert args.greater_is_better is greater
+
+
+def test_label_smoothing_is_a_loss_here() -> None:
+    with pytest.raises(ValueError, match=r"must be 0, got 0\.1: give --loss ls --loss_overrides label_smoothing=0\.1"):
+        parse_training(["--loss", "ce", "--label_smoothing_factor", "0.1"], "kr-text train")
+
+
+def test_a_command_line_in_a_report_has_no_secrets() -> None:
+    argv = ["kr-text", "train", "--hub_token", "hf_1", "--push_to_hub_token=hf_2", "--dataset", "my data"]
+    assert command_line(argv) == "kr-text train --hub_token ... --push_to_hub_token=... --dataset 'my data'"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "loss_overrides: {alpha: 0.3}",
+            r"loss_overrides must be one value, or text such as a=1,b=2, got {'alpha': 0\.3}",
+        ),
+        ("text_column: [title, body]", "text_column must be one value"),
+        ("dataset:", "dataset must have a value, got none"),
+        ("seed:", "seed must have a value, got none"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(config: Path, line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"run\.yaml: {message}"):
+        with_config(config, line)

@@ -1,0 +1,224 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
+from kr_text.formats.markdown import format_number
+from kr_text.training.report import Report, report_markdown, write_report
+
+PROBABILITIES = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]
+LABELS = [0, 0, 1, 1]  # rows 1 and 3 are wrong; no row of class 2
+
+
+@pytest.fixture
+def report() -> Report:
+    return {
+        "command": "kr-text train --model fasttext --dataset news",
+        "model": {"name": "fasttext", "num_parameters": 1_234_567},
+        "dataset": {
+            "name": "news",
+            "class_names": ["World", "Sport", "Sci|Tech"],
+            "num_train_rows": 8000,
+            "num_validation_rows": 800,
+            "num_test_rows": 4,
+        },
+        "loss": {"name": "kr", "settings": {"gamma": 0.995, "form": "label_first"}},
+        "seed": 7,
+        "device": "cpu",
+        "hyper_parameters": {"learning_rate": 0.5, "optim": "sgd"},
+        "best_epoch": 2.0,
+        "epochs": [
+            {
+                "epoch": 1.0,
+                "training_loss": 1.5,
+                "loss_terms": {"alpha": 1.0},
+                "validation_loss": 0.75,
+                "validation_error_rate": 20.0,
+            },
+            {
+                "epoch": 2.0,
+                "training_loss": 1.25,
+                "loss_terms": {},
+                "validation_loss": 0.5,
+                "validation_error_rate": 12.5,
+            },
+        ],
+        "validation_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
+        "test_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
+        "temperature_scaling": {
+            "temperature": 1.5,
+            "test_metrics": {"nll": 0.125, "ece": 0.0625},
+        },
+        "confusion_matrix": confusion_matrix(PROBABILITIES, LABELS, 3).tolist(),
+        "residual_labels": [[0.0, 0.25, 0.75], [0.5, 0.0, 0.5], [0.875, 0.125, 0.0]],
+        "label_matrices": None,
+        "wall_time_seconds": {"total": 12.5, "training": 10.0, "evaluation": 2.0},
+        "peak_memory_mb": {"process": 512.0, "largest_child": 0.0},
+        "environment": {
+            "versions": {"python": "3.11.9", "torch": "2.13.0"},
+            "platform": "Linux x86_64",
+            "num_cores": 2,
+            "num_threads": 1,
+            "accelerator": None,
+        },
+    }
+
+
+def cells(markdown: str, heading: str) -> list[list[str]]:
+    """The rows of the table in a section, without its padding."""
+    section = markdown.split(f"## {heading}\n")[1].split("\n## ")[0]
+    table = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split(" | ")] for line in table]
+
+
+def test_report_opens_with_what_was_trained_and_how_well_it_does(report: Report) -> None:
+    title, _, summary = report_markdown(report).splitlines()[:3]
+    assert title == "# fasttext on news, trained with kr"
+    assert summary == (
+        "Test error 50.00% on 4 rows. 1,234,567 parameters, 3 classes, 8,000 training and 800 validation rows, seed 7; "
+        "12.5 seconds on cpu."
+    )
+
+
+def test_each_test_metric_has_its_unit_and_a_meaning(report: Report) -> None:
+    _, _, *rows = cells(report_markdown(report), "Test metrics")
+    assert (
+        "Probabilities at the temperature 1.50, which has the least NLL on the validation rows: NLL 0.1250, ECE 0.0625"
+        in (report_markdown(report))
+    )
+    assert [row[0] for row in rows] == ["error_rate", "macro_f1", "nll", "brier_score", "ece", "aurc"]
+    assert [row[2] for row in rows] == ["%", "0 to 1", "nats", "0 to 2", "0 to 1", "0 to 1"]
+    assert all(len(row[3]) > 20 for row in rows)
+    assert rows[0][1] == "50.0000"
+
+
+def test_confusion_table_has_class_names_and_the_error_of_each_class(report: Report) -> None:
+    header, _, *rows = cells(report_markdown(report), "Confusion matrix")
+    assert header == ["true class", "World", "Sport", "Sci\\|Tech", "error, %"]
+    assert rows == [
+        ["World", "1", "1", "0", "50.00"],
+        ["Sport", "0", "1", "1", "50.00"],
+        ["Sci\\|Tech", "0", "0", "0", "n/a"],
+    ]
+
+
+def test_many_classes_are_listed_with_their_commonest_mistake(report: Report) -> None:
+    counts = [[0] * 21 for _ in range(21)]
+    counts[0][0], counts[0][3], counts[0][5] = 6, 1, 3
+    counts[1][1] = 4
+    report["dataset"]["class_names"] = [f"c{k}" for k in range(21)]
+    report["confusion_matrix"] = counts
+    report["residual_labels"] = None
+    header, _, *rows = cells(report_markdown(report), "Confusion matrix")
+    assert header == ["true class", "rows", "error, %", "most often taken for"]
+    assert rows[:2] == [["c0", "10", "40.00", "c5 (3)"], ["c1", "4", "0.00", "none"]]
+    assert len(rows) == 21
+
+
+def test_training_curve_marks_the_epoch_that_was_kept(report: Report) -> None:
+    _, _, *rows = cells(report_markdown(report), "Training curve")
+    assert rows == [["1", "1.5000", "0.7500", "20.00"], ["2", "1.2500", "0.5000", "12.50", "kept"]]
+
+
+def test_related_classes_come_most_related_first_and_never_name_the_class_itself(report: Report) -> None:
+    _, _, *rows = cells(report_markdown(report), "What the loss learned")
+    assert rows == [
+        ["World", "Sci\\|Tech 75.0%, Sport 25.0%"],
+        ["Sport", "World 50.0%, Sci\\|Tech 50.0%"],
+        ["Sci\\|Tech", "World 87.5%, Sport 12.5%"],
+    ]
+
+
+def test_at_most_three_related_classes_are_named(report: Report) -> None:
+    report["dataset"]["class_names"] = list("abcde")
+    report["confusion_matrix"] = [[0] * 5] * 5
+    report["residual_labels"] = [[0.0, 0.1, 0.2, 0.3, 0.4]] * 5
+    assert cells(report_markdown(report), "What the loss learned")[2] == ["a", "e 40.0%, d 30.0%, c 20.0%"]
+
+
+def test_a_loss_that_learns_nothing_says_so(report: Report) -> None:
+    report["residual_labels"] = None
+    assert "## What the loss learned\n\nNo residual labels.\n" in report_markdown(report)
+
+
+def test_settings_environment_and_command_are_all_there(report: Report) -> None:
+    markdown = report_markdown(report)
+    assert cells(markdown, "Settings")[2:] == [
+        ["seed", "7"],
+        ["loss: gamma", "0.995"],
+        ["loss: form", '"label_first"'],
+        ["learning_rate", "0.5"],
+        ["optim", '"sgd"'],
+    ]
+    machine = dict(row for row in cells(markdown, "Environment")[2:])
+    assert machine["time in training, s"] == "10.0"
+    assert machine["peak memory, MB"] == "512"
+    assert machine["torch"] == "2.13.0"
+    assert markdown.endswith("```sh\nkr-text train --model fasttext --dataset news\n```\n")
+
+
+def test_tables_line_up_as_plain_text(report: Report) -> None:
+    for section in report_markdown(report).split("\n## ")[1:]:
+        widths = {len(line) for line in section.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1
+
+
+def test_a_line_break_in_a_class_name_does_not_break_its_table(report: Report) -> None:
+    report["dataset"]["class_names"][0] = "World\nnews"
+    assert cells(report_markdown(report), "Confusion matrix")[2][0] == "World news"
+
+
+def test_written_json_is_the_report_and_the_markdown_its_rendering(report: Report, tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert written == report
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == report_markdown(written)
+
+
+def test_numbers_that_are_not_finite_become_null_and_na(report: Report, tmp_path: Path) -> None:
+    report["test_metrics"]["nll"] = math.inf
+    report["epochs"][0]["training_loss"] = math.nan
+    write_report(report, tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    written = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert written["test_metrics"]["nll"] is None
+    assert written["epochs"][0]["training_loss"] is None
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert cells(markdown, "Test metrics")[4][:2] == ["nll", "n/a"]
+    assert markdown == report_markdown(written)
+    assert markdown == report_markdown(report)
+
+
+def test_class_names_keep_their_letters_on_disk(report: Report, tmp_path: Path) -> None:
+    report["dataset"]["class_names"][0] = "Übersee"
+    write_report(report, tmp_path)
+    assert "Übersee" in (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert "Übersee" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one_whole(report: Report, tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    report["hyper_parameters"]["learning_rate"] = object()
+    with pytest.raises(TypeError, match="object is not JSON serializable"):
+        write_report(report, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-1e-9, "0.00"),
+        (-0.0, "0.00"),
+        (-0.006, "-0.01"),
+        (1234.5, "1,234.50"),
+        (2, "2.00"),
+        (None, "n/a"),
+        (-math.inf, "n/a"),
+    ],
+)
+def test_a_number_that_rounds_to_zero_has_no_sign(value: float | None, text: str) -> None:
+    assert format_number(value) == text
