@@ -42,7 +42,7 @@ def test_fasttext_trains_with_all_threads_in_its_loops(
 
 FORKED = """
 import os, sys, torch
-from kr_text.row_loops import mean_bags
+from kr_text.kernels.row_loops import mean_bags
 torch.set_num_threads(2)
 args = torch.randn(40, 4), torch.arange(1, 29), torch.tensor([0, 14]), 30, 10, 2, 0
 expected, _ = mean_bags(*args)

@@ -10,7 +10,7 @@ from kr_text.machine.process import peak_memory_mb, reset_peak_memory, usable_co
 PROGRAM = """
 import sys
 import torch
-from kr_text.process import prepare_for_training
+from kr_text.machine.process import prepare_for_training
 
 def resident_mb():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
@@ -66,7 +66,7 @@ def test_the_peak_of_memory_can_be_measured_anew() -> None:
 def test_peak_memory_counts_what_was_allocated_and_not_what_the_launching_process_holds() -> None:
     held = bytearray(b"x") * 300_000_000
     code = """if True:
-        from kr_text.process import peak_memory_mb
+        from kr_text.machine.process import peak_memory_mb
         before = peak_memory_mb()["process"]
         block = bytearray(b"x") * 100_000_000
         print(before, peak_memory_mb()["process"], peak_memory_mb()["largest_child"])
