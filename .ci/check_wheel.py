@@ -18,7 +18,6 @@ if installed.is_relative_to(checkout / "kr_text"):
 paths = [path.relative_to(checkout) for path in (checkout / "kr_text").rglob("*.py")]
 modules = [".".join(path.with_suffix("").parts) for path in paths if path.stem != "__main__"]
 modules += [f"kr_text.models.{path.stem}" for path in (checkout / "models").glob("*.py")]
-modules = [name for name in modules if not name.endswith("_loops")]  # need an extra; FastText must do without
 for module in sorted(modules):
     import_module(module.removesuffix(".__init__"))
 for name in kr_text.__all__:

@@ -1,8 +1,12 @@
-"""What the README shows is run, and what it says that it prints is compared."""
+"""The README's commands and code run, and print what the README shows."""
 
 import contextlib
+import csv
+import gzip
 import io
+import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +18,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from kr_text.cli import main
 from kr_text.experiments.grids import read_grid
 from kr_text.experiments.results import read_results
 from kr_text.experiments.verdicts import spread
@@ -22,13 +27,19 @@ from kr_text.training.arguments import parse_training
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def python_block(word: str) -> str:
+    """The only Python block of the README that contains `word`."""
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in block]
+    return str(block)
 
 
 def test_loss_in_a_plain_loop_prints_what_the_readme_says() -> None:
     shown = re.search(r"```\n(tensor.*?)```", README, re.DOTALL)
     assert shown is not None
-    result = subprocess.run([sys.executable, "-c", PYTHON[0]], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", python_block("import KRLoss")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     numbers = [[float(number) for number in re.findall(r"\d\.\d+", text)] for text in (result.stdout, shown[1])]
     assert numbers[0] == pytest.approx(numbers[1], abs=2e-3)
 
@@ -43,39 +54,77 @@ def test_trainer_example_runs(tmp_path: Path) -> None:
     }
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(PYTHON[1], names)
+        exec(python_block("import KRTrainer"), names)
     assert "tensor([[0.0000" in printed.getvalue()
 
 
 def test_train_commands_are_parsed_as_they_stand() -> None:
     commands = re.findall(r"^kr-text train (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
-    assert commands
+    assert len(commands) == 2
     for command in commands:
         run, args = parse_training(shlex.split(command), "kr-text train")
-        assert run.model == "fasttext"
-        assert args.output_dir == "runs/mine"
+        assert run.dataset == "my_news"
+        assert args.output_dir in ("runs/news", "runs/rnn")
 
 
-def test_every_file_in_the_tree_exists() -> None:
-    tree = re.search(r"## What is where\n\n```\n(.*?)```", README, re.DOTALL)
-    assert tree is not None
-    names = set(re.findall(r"[\w/]+\.(?:py|md|yaml|sh|txt)\b", tree[1])) - {"report.md"}
-    assert len(names) > 20
-    folders = [ROOT / name for name in ("", "kr_text", "models", "scripts", "docs")]
-    assert not {name for name in names if not any((folder / name).exists() for folder in folders)}
+def test_every_command_is_one_of_kr_text() -> None:
+    commands = set(re.findall(r"^kr-text (\w+) ", README, re.MULTILINE))
+    assert commands == {"train", "evaluate", "compare", "run", "report"}
+    for command in commands:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
 
 
-def test_every_module_is_in_the_tree() -> None:
-    for path in [*(ROOT / "kr_text").glob("*.py"), *(ROOT / "models").glob("*.py")]:
-        assert path.name in README or path.name == "__init__.py"
+def test_every_file_and_folder_that_is_linked_exists() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"(?:scripts|results|docs)/[\w./]+\w", README)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+if "KR_TEXT_DATA" in os.environ:
+
+    def test_the_csv_example_trains_and_predicts_what_the_readme_shows(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """AG News in the form of the README's `my_news`, and the README's commands and Python on it."""
+        source = Path(os.environ["KR_TEXT_DATA"]) / "ag_news"
+        names = (source / "classes.txt").read_text(encoding="utf-8").split("\n")
+        (tmp_path / "my_news").mkdir()
+        for split in ("train", "test"):
+            with (
+                gzip.open(source / f"{split}.csv.gz", "rt", newline="", encoding="utf-8") as given,
+                (tmp_path / "my_news" / f"{split}.csv").open("w", newline="", encoding="utf-8") as file,
+            ):
+                writer = csv.writer(file)
+                writer.writerow(["text", "label"])
+                for number, *fields in csv.reader(given):
+                    text = " ".join(filter(None, fields)).replace("\\n", " ")
+                    writer.writerow([text, names[int(number) - 1].strip()])
+        monkeypatch.chdir(tmp_path)
+        (block,) = [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "predict" in block]
+        command = f"{shlex.quote(sys.executable)} -m kr_text"
+        block = re.sub(r"(^|\| )kr-text", rf"\1{command}", block, flags=re.MULTILINE)
+        result = subprocess.run(["sh", "-ec", block], capture_output=True, text=True, check=True)
+        printed = json.loads(result.stdout.splitlines()[-1])
+        shown = re.search(r"```json\n(.*?)\n```", README, re.DOTALL)
+        assert shown is not None
+        expected = json.loads(shown[1])
+        assert printed["label"] == expected["label"]
+        assert printed["probabilities"] == pytest.approx(expected["probabilities"], abs=0.02)
+        error = re.search(r"a test\s+error of ([\d.]+)%", README)
+        assert error is not None
+        report = json.loads(Path("runs/news/report.json").read_text(encoding="utf-8"))
+        assert report["test_metrics"]["error_rate"] == pytest.approx(float(error[1]), abs=0.15)
+        exec(python_block("import Classifier"))
 
 
 def test_the_table_has_the_numbers_of_the_results() -> None:
-    """Where it is red, scripts/readme_table.py makes it anew."""
+    """If this fails, run scripts/readme_table.py, which rewrites the table."""
     row = r"^\| (\w+) \| (\w+) \| ([\d,]+) \| (\d+) \| ([\d.]+) \| \**([\d.]+)\** \|"
     lines = re.findall(row, README, re.MULTILINE)
     assert len(lines) >= 6
-    runs = read_grid(ROOT / "results" / "table3.yaml").runs
+    runs = read_grid(ROOT / "scripts" / "grids" / "table3.yaml").runs
     results = read_results(ROOT / "results")
     finished = [results[run.key] for run in runs if run.key in results]
     for dataset, model, rows, seeds, *errors in lines:

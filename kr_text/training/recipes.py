@@ -46,7 +46,9 @@ def recipe_names() -> list[str]:
 
 @cache
 def _recipes() -> dict[str, Any]:
-    recipes: dict[str, Any] = yaml.safe_load(resources.files("kr_text.training").joinpath("recipes.yaml").read_text("utf-8"))
+    recipes: dict[str, Any] = yaml.safe_load(
+        resources.files("kr_text.training").joinpath("recipes.yaml").read_text("utf-8")
+    )
     return recipes
 
 
