@@ -1,7 +1,7 @@
-"""Knowledge Refinery: classification against a hard label and a residual label that is learned on the way.
+"""Knowledge Refinery: cross-entropy with a residual label for each class, learned during training.
 
 Ding et al.: Knowledge Refinery: Learning from Decoupled Label (AAAI 2021). Equation numbers are the paper's;
-docs/paper.md says how its slips are read. PyTorch is the only import.
+docs/paper.md lists its slips and how they are read here.
 """
 
 import warnings
@@ -9,17 +9,74 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kr_text.losses.closed_form import Label, Terms, divisor, kr_terms, sum_by_class, with_gradient
-from kr_text.losses.schedules import Exponential, Schedule, schedule_text
+from kr_text.losses.closed_form import divisor, fused_terms, smooth_label, widen, with_gradient
+from kr_text.losses.divergences import js_divergence, kl_divergence, reverse_kl_divergence
+from kr_text.losses.residual_labels import learned_residual_labels, residual_labels
+from kr_text.losses.rows import Rows, can_read, check_labels, make_rows
+from kr_text.losses.schedules import Schedule, alpha_at, make_schedule, schedule_text
+from kr_text.ranges import in_range, require_at_least
 
 DIVERGENCES = ("label_first", "as_printed")
 SMOOTHINGS = ("uniform", "wrong_classes")
 
 
+def kr_terms(
+    logits: Tensor,
+    labels: Tensor,
+    residual_matrix: Tensor,
+    *,
+    divergence: str = "label_first",
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The terms of the loss for each row, in nats: lines 4-10 of Algorithm 1. The definition of the method.
+
+    Args:
+        logits: z, (N, K).
+        labels: k of each row, (N,), int64 in 0..K-1.
+        residual_matrix: S, (K, K).
+        divergence: Order of the arguments in Eqs. 6 and 7, see `KRLoss`.
+        label_smoothing: Share of the label that is spread evenly over all K classes.
+        class_weights: (K,), factor of the terms of each class, as `weight` of `F.cross_entropy`.
+
+    Returns:
+        `hard`, `residual`, `update` and the Jensen-Shannon divergence of Fig. 4, each (N,).
+    """
+    z = widen(logits)
+    s = residual_matrix.to(z.dtype).index_select(0, labels)  # (N, K): S_k
+    weight = z.new_ones(z.shape[1]) if class_weights is None else class_weights.to(z.dtype)
+    hard = F.cross_entropy(z, labels, weight, reduction="none", label_smoothing=label_smoothing)  # Eqs. 12, 14
+    wrong = wrong_classes(labels, z.shape[1])  # (N, K - 1)
+    z_res = z.gather(1, wrong)  # Eq. 3
+    s_res = s.gather(1, wrong)
+    log_p_res = z_res.log_softmax(1)  # Eq. 4
+    log_q_res = s_res.log_softmax(1)  # Eq. 5
+    if divergence == "as_printed":
+        update = reverse_kl_divergence(s_res, z_res.detach())  # Eq. 6: D_KL(q_res || p_res)
+        residual = reverse_kl_divergence(z_res, s_res.detach())  # Eq. 7: D_KL(p_res || q_res)
+    else:
+        update = kl_divergence(log_p_res.detach(), log_q_res)  # Eq. 6, label first: D_KL(p_res || q_res)
+        residual = kl_divergence(log_q_res.detach(), log_p_res)  # Eq. 7, label first: D_KL(q_res || p_res)
+    js = js_divergence(log_p_res.detach(), log_q_res.detach())  # Fig. 4
+    return hard, weight[labels] * residual, weight[labels] * update, weight[labels] * js
+
+
+def wrong_classes(labels: Tensor, num_labels: int) -> Tensor:
+    """(N, K - 1): the classes other than the label of each row, in order."""
+    classes = torch.arange(num_labels - 1, device=labels.device)
+    return classes + (classes >= labels[:, None])
+
+
+def kr_total(hard: Tensor, residual: Tensor, update: Tensor, alpha: float) -> Tensor:
+    """Eqs. 8, 9 and 13: hard + alpha * (residual + update); exactly `hard` for alpha = 0."""
+    return torch.add(hard, residual + update, alpha=alpha) if alpha else hard  # 0 * inf would be NaN
+
+
 class KRLossParts(NamedTuple):
-    """The terms of the loss, scalars in nats; `total` is what is minimised, and `js_divergence` is Fig. 4's."""
+    """Terms of the loss, scalars in nats: `total` is minimised, and `js_divergence` is D_JS(p_res || q_res), Fig. 4."""
 
     hard: Tensor
     residual: Tensor
@@ -28,43 +85,31 @@ class KRLossParts(NamedTuple):
     js_divergence: Tensor
 
 
-class _Values(NamedTuple):
-    hard: Tensor
-    residual: Tensor
-    update: Tensor
-    js_divergence: Tensor
-
-
-class _Pulls(NamedTuple):
-    hard: Tensor  # (N, K), by the logits
-    residual: Tensor  # (N, K), by the logits
-    update: Tensor  # (K, K), by S
-
-
 class KRLoss(nn.Module):
-    """Cross-entropy with a residual label per class that is learned as the network trains (Alg. 1).
+    """Cross-entropy with a residual label for each class, learned during training (Alg. 1).
 
-    total = hard + alpha_t * (residual + update), Eqs. 9 and 13: `hard` is the cross-entropy with the hard or the smooth
-    label; `residual` draws p_res, the network's distribution over the wrong classes, to q_res, the residual label of
-    the right class; `update` draws q_res to p_res. `residual` moves only the network, `update` only `residual_matrix`.
+    total = hard + alpha_t * (residual + update), Eqs. 9 and 13. `hard` is the cross-entropy with the hard or the smooth
+    label. `residual` pulls p_res, the prediction over the wrong classes, towards q_res, the residual label of the right
+    class. `update` pulls q_res towards p_res. `residual` has a gradient by the logits only, `update` by
+    `residual_matrix` only. `kr_terms` defines the three terms; in training, a faster closed form computes them.
 
-    Give `residual_matrix` to an optimizer, with a learning rate of its own: at the rates that fine-tune a network it
-    would hardly move (1e-2 with Adam is a good start), and without weight decay.
+    Pass `residual_matrix` to an optimizer without weight decay and with its own learning rate: 1e-2 with Adam is a good
+    start. At the learning rates of fine-tuning it would hardly move.
 
     Args:
         num_labels: K, the number of classes.
-        label_smoothing: eps in [0, 1), the share of the label that is spread evenly (KR-LS has 0.1).
-        alpha: the weight of the residual terms in the first epoch, or a function from the epochs completed to their
-            weight (see `kr_text.losses.schedules`), in which case `gamma` has no part.
-        gamma: what alpha is multiplied by after each epoch, in [0, 1]; 0 turns the residual terms off.
-        divergence: "label_first" reads every divergence as KL(label || prediction), the usual ones; "as_printed" takes
-            Eqs. 6 and 7 to the letter.
+        label_smoothing: eps in [0, 1), the share of the label that is spread evenly (0.1 in KR-LS).
+        alpha: Weight of the residual terms in the first epoch, or a function from the number of completed epochs to the
+            weight (see `kr_text.losses.schedules`); `gamma` is unused then.
+        gamma: Factor of alpha after each epoch, in [0, 1]; 0 turns the residual terms off.
+        divergence: "label_first" reads every divergence as D_KL(label || prediction), the usual order; "as_printed"
+            takes Eqs. 6 and 7 to the letter.
         smoothing: "uniform" spreads eps over all classes, as torch does; "wrong_classes" over the wrong ones (Eq. 12).
-        class_weights: (K,), how much an example of each class counts, in all terms; as `weight` of `F.cross_entropy`.
-        ignore_index: the label of what is not counted.
+        class_weights: (K,), factor of all terms of a row by its class, as `weight` of `F.cross_entropy`.
+        ignore_index: Label of rows that are left out.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of range.
 
     >>> criterion = KRLoss(num_labels=3)
     >>> loss = criterion(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
@@ -86,126 +131,102 @@ class KRLoss(nn.Module):
         ignore_index: int = -100,
     ) -> None:
         super().__init__()
-        if class_weights is not None:
-            class_weights = torch.as_tensor(class_weights)
-            class_weights = class_weights if class_weights.is_floating_point() else class_weights.float()
-        if num_labels < 2:
-            raise ValueError(f"num_labels must be at least 2, got {num_labels}")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        if divergence not in DIVERGENCES:
-            raise ValueError(f"divergence must be one of {', '.join(DIVERGENCES)}, got {divergence!r}")
-        if smoothing not in SMOOTHINGS:
-            raise ValueError(f"smoothing must be one of {', '.join(SMOOTHINGS)}, got {smoothing!r}")
+        require_at_least(2, num_labels=num_labels)
+        in_range("label_smoothing", label_smoothing, 0, 1, open_high=True)
+        for name, value, known in (("divergence", divergence, DIVERGENCES), ("smoothing", smoothing, SMOOTHINGS)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if smoothing == "wrong_classes" and label_smoothing * num_labels > num_labels - 1:
             raise ValueError(
                 f"label_smoothing must be at most (K - 1) / K = {(num_labels - 1) / num_labels:.4g} with "
                 f"smoothing='wrong_classes', or a wrong class would outweigh the right one; got {label_smoothing}"
             )
-        if class_weights is not None and class_weights.shape != (num_labels,):
-            raise ValueError(f"class_weights must have shape ({num_labels},), got {tuple(class_weights.shape)}")
-        if class_weights is not None and not (class_weights >= 0).all():
-            raise ValueError(f"class_weights must be at least 0, got {class_weights.min()}")
-
         self.num_labels = num_labels
         self.label_smoothing = label_smoothing
-        self.schedule = alpha if callable(alpha) else Exponential(alpha, gamma)
+        self.schedule = make_schedule(alpha, gamma)
         self.divergence = divergence
         self.smoothing = smoothing
         self.ignore_index = ignore_index
         self.residual_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # S
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.own_class: Tensor  # (K, K): what a residual label leaves out
+        self.register_buffer("class_weights", _checked_weights(class_weights, num_labels), persistent=False)
+        self.own_class: Tensor  # (K, K): True on the diagonal
         self.register_buffer("own_class", torch.eye(num_labels, dtype=torch.bool), persistent=False)
         self.set_epoch(0)
         if num_labels == 2 and self.alpha:
             warnings.warn("With 2 classes the residual label has one entry, and every KR term is 0", stacklevel=2)
 
     def set_epoch(self, epoch: float) -> None:
-        """Sets alpha for what follows, from the epochs completed: 0 in the first; fractions are allowed."""
-        alpha = self.schedule(epoch)
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"alpha must be at least 0 and finite, got {alpha} in epoch {epoch}")
-        self.alpha = alpha
+        """Sets alpha for the next steps from the number of completed epochs: 0 in the first; fractions are allowed."""
+        self.alpha = alpha_at(self.schedule, epoch)
 
     def forward(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> Tensor:
         """The total loss, Eq. 9 (Eq. 13 with label smoothing), a scalar.
 
         Args:
-            logits: (N, K), or (..., K) with a label for each row, as (batch, seq_len, K) in token classification.
-            labels: (N,) or (...), whole numbers in 0..K-1, or `ignore_index`.
-            num_items: what the sum over the rows is divided by; by default the labels that count, and with
-                `class_weights` their weights. Give the count of the whole batch where gradients are accumulated.
+            logits: (N, K), or (..., K) with a label for each row, such as (batch, seq_len, K) in token classification.
+            labels: (N,) or (...), integers in 0..K-1, or `ignore_index`.
+            num_items: Divisor of the sum over the rows. By default the number of counted labels, or with
+                `class_weights` the sum of their weights. With gradient accumulation, pass the count of the whole batch.
 
         Raises:
-            ValueError: shapes or labels that do not fit. On an accelerator a label out of range is left to the device's
-                own assertion, since looking at it would stall the queue.
+            ValueError: Shapes or labels do not fit. On an accelerator, the device itself reports a label out of range:
+                reading the labels here would synchronise with it.
         """
         if self._as_printed:
             return self.parts(logits, labels, num_items).total
-        with torch.no_grad():
-            terms, num_items = self._terms(logits, labels, num_items)
-            if not self.alpha:  # 0 * inf would be nan
-                total, logit_pull, matrix, pull, by_row = terms.hard, terms.hard_pull, None, None, None
-            else:
-                gap, matrix = terms.take_gap(), self.residual_matrix
-                pull, by_row = gap, terms.labels
-                if terms.by_class:
-                    pull, by_row = sum_by_class(gap, terms.labels, terms.dim), None
-                total = torch.add(terms.hard, terms.both_ways(gap, pull), alpha=self.alpha)  # Eqs. 9, 13
-                logit_pull = terms.hard_pull.sub_(gap, alpha=self.alpha)
-            logit_pull = terms.by_row(logit_pull)
-        return with_gradient(total, num_items, logits, logit_pull, matrix, pull, by_row, self.alpha)
+        fused = self._fused(logits, labels, num_items, with_js=False)
+        matrix = self.residual_matrix if self.alpha else None
+        return with_gradient(fused.total, fused.num_items, logits, fused.logit_gradient, matrix, fused.matrix_gradient)
 
     def parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> KRLossParts:
-        """The terms of the loss, one by one, and D_JS(p_res || q_res); arguments as for `forward`."""
-        values, pulls, num_items = self._values_and_pulls(logits, labels, num_items)
-        hard = with_gradient(values.hard, num_items, logits, pulls.hard)
-        residual = with_gradient(values.residual, num_items, logits, pulls.residual)
-        update = with_gradient(values.update, num_items, None, None, self.residual_matrix, pulls.update)
-        total = hard + self.alpha * (residual + update) if self.alpha else hard
-        return KRLossParts(hard, residual, update, total, values.js_divergence / num_items)
+        """The terms of the loss, from `kr_terms` and with gradients by autograd; arguments as for `forward`."""
+        return self._parts(logits, labels, num_items, self.residual_matrix)
 
     def training_step(
         self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The total loss for the network alone, and with it what else a step of training needs.
+        """The total loss, with a gradient by the logits only, and the gradient of `residual_matrix` beside it.
 
-        For loops that scale, average or clip the gradients of the network, and leave that of `residual_matrix` alone.
+        For training loops that scale, average or clip the gradients of the network but not that of `residual_matrix`.
         Arguments as for `forward`.
 
         Returns:
-            The loss, whose backward pass moves the logits only; the gradient (K, K) of `residual_matrix`, which is not
-            added to its `grad`; and (4,) `hard`, `residual`, `update` and `js_divergence` of `parts`, without gradient.
+            The loss; the gradient (K, K) of `residual_matrix`, which is not added to its `grad`; and `hard`,
+            `residual`, `update` and `js_divergence` of `parts` as one tensor (4,) without gradient.
         """
-        values, pulls, num_items = self._values_and_pulls(logits, labels, num_items)
-        with torch.no_grad():
-            per_item = divisor(num_items)
-            terms = torch.stack((values.hard, values.residual, values.update, values.js_divergence)) / per_item
-            total, pull = values.hard, pulls.hard
-            if self.alpha:
-                total = torch.add(total, values.residual + values.update, alpha=self.alpha)
-                pull = pull.add_(pulls.residual, alpha=self.alpha)
-            gradient = pulls.update.mul_(-self.alpha).div_(per_item)
-        return with_gradient(total, num_items, logits, pull), gradient.to(self.residual_matrix.dtype), terms
+        if self._as_printed:
+            return self._training_step_by_autograd(logits, labels, num_items)
+        fused = self._fused(logits, labels, num_items, with_js=True)
+        loss = with_gradient(fused.total, fused.num_items, logits, fused.logit_gradient)
+        per_item = divisor(fused.num_items)
+        gradient = fused.matrix_gradient.div_(per_item).to(self.residual_matrix.dtype)
+        return loss, gradient, torch.stack(fused.terms) / per_item
 
     def count(self, labels: Tensor) -> Tensor:
-        """What the sum over `labels` is divided by: how many count, or with `class_weights` their weights; a scalar."""
+        """Number of counted labels, or with `class_weights` the sum of their weights, a scalar: the default divisor."""
         labels = labels.long()
         keep = (labels != self.ignore_index).float()
         if self.class_weights is None:
             return keep.sum()
-        if self._sees(labels):
-            self._check_range(labels)
+        if can_read(labels):
+            check_labels(labels, self.num_labels, self.ignore_index)
         return (self.class_weights[labels * keep.long()] * keep).sum()
 
     def residual_labels(self) -> Tensor:
         """(K, K): row k is q_res of class k, Eq. 5: softmax over the wrong classes, and 0 for class k itself."""
-        return self.residual_matrix.detach().masked_fill(self.own_class, -torch.inf).softmax(dim=1)
+        return residual_labels(self.residual_matrix)
+
+    def learned_matrix(self) -> Tensor | None:
+        """(K, K): `residual_matrix` without gradient."""
+        return self.residual_matrix.detach()
+
+    def learned_residual_labels(self) -> Tensor | None:
+        """`residual_labels`, or None if `residual_matrix` is frozen or still 0, as it is at the start."""
+        return learned_residual_labels(self.residual_matrix)
 
     def settings(self) -> dict[str, object]:
-        """The settings by name, in values that JSON can hold; the schedule of alpha as text."""
+        """Settings by name, as JSON values; the schedule of alpha as text."""
         weights = None if self.class_weights is None else self.class_weights.tolist()
         return {
             "num_labels": self.num_labels,
@@ -225,92 +246,83 @@ class KRLoss(nn.Module):
     def _as_printed(self) -> bool:
         return self.divergence == "as_printed"
 
-    def _values_and_pulls(
+    @property
+    def _uniform_smoothing(self) -> float:
+        """Share of the label that is spread over all K classes."""
+        if self.smoothing == "uniform":
+            return self.label_smoothing
+        spread = self.label_smoothing * self.num_labels / (self.num_labels - 1)  # leaves eps / (K - 1) to a wrong class
+        return min(spread, 1.0)
+
+    def _rows(self, logits: Tensor, labels: Tensor) -> Rows:
+        return make_rows(logits, labels, self.num_labels, self.ignore_index, self.class_weights)
+
+    def _parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None, matrix: Tensor) -> KRLossParts:
+        """Means over the counted rows by the definition, with `matrix` as S."""
+        rows = self._rows(logits, labels)
+        num_items = rows.total_weight() if num_items is None else num_items
+        terms = kr_terms(
+            rows.logits,
+            rows.labels,
+            matrix,
+            divergence=self.divergence,
+            label_smoothing=self._uniform_smoothing,
+            class_weights=self.class_weights,
+        )
+        hard, residual, update, js = (_mean(rows.sum_over_counted(term), num_items) for term in terms)
+        return KRLossParts(hard, residual, update, kr_total(hard, residual, update, self.alpha), js)
+
+    def _training_step_by_autograd(
         self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
-    ) -> tuple["_Values", "_Pulls", Tensor | int]:
-        """The terms summed over the rows, minus their gradients, and what both are divided by."""
-        with torch.no_grad():
-            terms, num_items = self._terms(logits, labels, num_items)
-            log_ratio = terms.log_ratio()
-            p_to_q, q_to_p, js_divergence = terms.divergences(log_ratio)
-            if self._as_printed:  # Eqs. 6, 7
-                values = _Values(terms.hard, p_to_q, q_to_p, js_divergence)
-                residual, update = terms.p_to_q_pull(log_ratio), terms.q_to_p_pull(log_ratio)
-            else:
-                values = _Values(terms.hard, q_to_p, p_to_q, js_divergence)
-                update = terms.take_gap()
-                residual = -update
-            of_matrix = sum_by_class(update, terms.labels, terms.dim)
-            pulls = _Pulls(terms.by_row(terms.hard_pull), terms.by_row(residual), of_matrix)
-            return values, pulls, num_items
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def weighted_update(matrix: Tensor) -> tuple[Tensor, KRLossParts]:
+            parts = self._parts(logits, labels, num_items, matrix)
+            return self.alpha * parts.update, parts
 
-    def _terms(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> tuple[Terms, Tensor | int]:
-        """What the terms are made of, and what their sums over the rows are divided by."""
-        logits, labels, keep = self._flatten(logits, labels)
-        weights = self._weights(labels, keep)
-        if weights is not None:
-            weights = weights.to(torch.promote_types(logits.dtype, torch.float32))
-        if num_items is None:
-            num_items = len(labels) if weights is None else weights.sum()
-        label = self._label(keep, weights)
-        terms = kr_terms(logits, self.residual_matrix, self.own_class, labels, label, weights)
-        return terms, num_items
+        gradient, parts = torch.func.grad(weighted_update, has_aux=True)(self.residual_matrix.detach())
+        return parts.total, gradient, torch.stack((*parts[:3], parts.js_divergence)).detach()
 
-    def _flatten(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One row a label: logits (N, K), labels (N,), 0 where ignored, and `keep` (N, 1), 0 where ignored and else 1.
+    @torch.no_grad()
+    def _fused(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None, *, with_js: bool) -> "_Fused":
+        """Sums over the counted rows in closed form, label first."""
+        rows = self._rows(logits, labels)
+        label = smooth_label(rows, self._uniform_smoothing, self.class_weights)
+        fused = fused_terms(rows, label, self.residual_matrix, self.own_class, with_js=with_js)
+        logit_gradient = fused.hard_gradient
+        if self.alpha:
+            logit_gradient = logit_gradient.add_(fused.residual_gradient, alpha=self.alpha)
+        return _Fused(
+            total=kr_total(*fused.terms[:3], self.alpha),
+            logit_gradient=logit_gradient,
+            matrix_gradient=fused.negative_update_gradient.mul_(-self.alpha),
+            terms=fused.terms,
+            num_items=rows.total_weight() if num_items is None else num_items,
+        )
 
-        `keep` is None where all rows are known to count, which is seen on a CPU only: elsewhere it would stall.
-        """
-        if logits.shape[-1:] != (self.num_labels,):
-            raise ValueError(
-                f"logits must have num_labels = {self.num_labels} columns, got shape {tuple(logits.shape)}"
-            )
-        if labels.shape != logits.shape[:-1]:
-            raise ValueError(f"labels must have shape {tuple(logits.shape[:-1])}, got {tuple(labels.shape)}")
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
-        if logits.dim() != 2:
-            logits, labels = logits.reshape(-1, self.num_labels), labels.reshape(-1)
-        labels = labels.long()
-        if self._sees(labels) and not self._check_range(labels):
-            return logits, labels, None
-        ignored = labels == self.ignore_index
-        keep = (~ignored).to(torch.promote_types(logits.dtype, torch.float32))[:, None]
-        return logits.masked_fill(ignored[:, None], 0.0), labels.masked_fill(ignored, 0), keep
 
-    def _sees(self, labels: Tensor) -> bool:
-        """Whether the labels can be looked at without stalling a queue, and there are any."""
-        return labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() > 0
+class _Fused(NamedTuple):
+    """The total, its gradients and its terms as weighted sums over the rows, and the divisor of all of them."""
 
-    def _check_range(self, labels: Tensor) -> bool:
-        """Whether some of them may be ignored ones; refuses those out of range."""
-        ignore = self.ignore_index
-        low, high = (bound.item() for bound in labels.aminmax())
-        if low >= 0 and high < self.num_labels and not low <= ignore <= high:
-            return False
-        wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= self.num_labels))]
-        if len(wrong):
-            rule = f"labels must be in 0..{self.num_labels - 1}, or {ignore} to be ignored"
-            raise ValueError(f"{rule}, got {wrong[0].item()}")
-        return True
+    total: Tensor
+    logit_gradient: Tensor  # (N, K)
+    matrix_gradient: Tensor  # (K, K)
+    terms: tuple[Tensor, ...]  # hard, residual, update, and with `with_js` js_divergence
+    num_items: Tensor | int
 
-    def _weights(self, labels: Tensor, keep: Tensor | None) -> Tensor | None:
-        """(N, 1): what each row counts; None where that is 1 for each."""
-        if self.class_weights is None:
-            return keep
-        weights = self.class_weights[labels, None]
-        return weights if keep is None else weights.to(keep.dtype) * keep
 
-    def _label(self, keep: Tensor | None, weights: Tensor | None) -> Label:
-        """The hard or smooth label (Eq. 12); class weights come in as in `F.cross_entropy`."""
-        eps = self.label_smoothing
-        if self.smoothing == "wrong_classes":
-            eps = eps * self.num_labels / (self.num_labels - 1)  # spread over all K, it leaves eps / (K - 1) for each
-        spread = eps / self.num_labels
-        if weights is None:
-            return Label(sharp=1 - eps, each=spread, mass=1.0)
-        kept = torch.ones_like(weights) if keep is None else keep
-        if self.class_weights is None:
-            return Label((1 - eps) * weights, spread * kept, weights)
-        each = (spread * kept * self.class_weights).to(weights.dtype)
-        return Label((1 - eps) * weights, each, (1 - eps) * weights + each.sum(1, keepdim=True))
+def _mean(x: Tensor, num_items: Tensor | int) -> Tensor:
+    """X / num_items; NaN with a gradient of 0 for no items, as in `F.cross_entropy`."""
+    return x / divisor(num_items) + torch.zeros_like(x) / num_items  # 0 / 0 is NaN
+
+
+def _checked_weights(class_weights: Tensor | Sequence[float] | None, num_labels: int) -> Tensor | None:
+    """The class weights as a tensor of floats."""
+    if class_weights is None:
+        return None
+    weights = torch.as_tensor(class_weights)
+    weights = weights if weights.is_floating_point() else weights.float()
+    if weights.shape != (num_labels,):
+        raise ValueError(f"class_weights must have shape ({num_labels},), got {tuple(weights.shape)}")
+    if not (weights >= 0).all():
+        raise ValueError(f"class_weights must be at least 0, got {weights.min()}")
+    return weights

@@ -1,8 +1,4 @@
-"""The losses that Knowledge Refinery is compared with, each from its own paper.
-
-Each is called as `criterion(logits, labels)`, with logits (N, K) and labels (N,) in 0..K-1, and gives the mean over the
-rows, in nats, computed in float32 or wider. PyTorch is the only import.
-"""
+"""The label-softening losses that Knowledge Refinery is compared with, each from its own paper."""
 
 import math
 
@@ -11,58 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kr_text.losses.closed_form import sum_by_class, widen
-from kr_text.ranges import in_range
-
-
-class SofteningLoss(nn.Module):
-    """What a trainer must know of a loss: what it is called with, and what to tell it when.
-
-    After logits and labels comes the tensor that the loss needs, if any: the features (N, F), the input of the model's
-    last linear layer; the logits of a trained teacher (N, K); those of a peer (N, K), trained beside the model.
-    """
-
-    needs_features = False
-    needs_teacher = False
-    needs_peer = False
-
-    def __init__(self, num_labels: int, **settings: object) -> None:
-        super().__init__()
-        if num_labels < 2:
-            raise ValueError(f"num_labels must be at least 2, got {num_labels}")
-        self.num_labels = num_labels
-        self._settings = {"num_labels": num_labels, **settings}
-
-    def begin(self) -> None:
-        """Says that a training begins, maybe after one that was stopped; most losses have no use for it."""
-
-    def set_epoch(self, epoch: float) -> None:
-        """Says how many epochs are completed, before each step; most losses have no use for it."""
-
-    def end_epoch(self) -> None:
-        """Says that all rows have been seen once more; most losses have no use for it."""
-
-    def settings(self) -> dict[str, object]:
-        """The settings by name, in values that JSON can hold; a schedule as text."""
-        return dict(self._settings)
-
-    def extra_repr(self) -> str:
-        """The settings, for `print`."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
+from kr_text.losses.divergences import kl_divergence
+from kr_text.losses.residual_labels import learned_residual_labels, log_residual
+from kr_text.losses.softening_loss import SofteningLoss
+from kr_text.ranges import in_range, require_at_least
 
 
 class OnlineLabelSmoothing(SofteningLoss):
-    """Label smoothing with what the network said of a class in the epoch before: alpha * hard + (1 - alpha) * soft.
+    """Label smoothing with the mean prediction for each class in the last epoch: alpha * hard + (1 - alpha) * soft.
 
     Zhang et al.: Delving Deep into Label Smoothing (IEEE TIP 2021). `hard` is the cross-entropy with the label, `soft`
-    that with the soft label of its class. Soft labels are uniform in the first epoch (the authors' program has none
-    then), and later the class means of the softmax over those rows of the last epoch that were classified correctly, as
-    they were when trained on. A class without such a row gets the uniform label again, as in that program.
+    the cross-entropy with the soft label of the class. In the first epoch soft labels are uniform (the authors' program
+    uses none then). Later they are the class means of the softmax over the rows of the last epoch that were classified
+    correctly, as predicted when they were trained on. A class without such a row gets the uniform label again, as in
+    the authors' program.
 
     Call `end_epoch` after each epoch. In `eval` mode no rows are counted. The default of alpha is the paper's.
 
     Args:
         num_labels: K, the number of classes.
-        alpha: the weight of the hard label, in [0, 1].
+        alpha: Weight of the hard label, in [0, 1].
     """
 
     soft_labels: Tensor
@@ -77,7 +41,7 @@ class OnlineLabelSmoothing(SofteningLoss):
         self.register_buffer("counts", torch.zeros(num_labels))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar; in training the rows are counted for the next epoch."""
+        """The loss, a scalar. In training mode the rows are counted for the soft labels of the next epoch."""
         log_p = widen(logits).log_softmax(1)
         if self.training:
             self._count(log_p.detach(), labels)
@@ -90,12 +54,12 @@ class OnlineLabelSmoothing(SofteningLoss):
         self.counts.index_add_(0, labels, correct)
 
     def begin(self) -> None:
-        """Starts to count anew."""
+        """Resets the counts."""
         self.sums.zero_()
         self.counts.zero_()
 
     def end_epoch(self) -> None:
-        """Makes soft labels of the epoch's rows, and starts to count anew."""
+        """Makes the soft labels from the rows of the epoch, and resets the counts."""
         counts = self.counts[:, None]
         self.soft_labels.copy_(torch.where(counts > 0, self.sums / counts.clamp(min=1), 1 / self.num_labels))
         self.begin()
@@ -105,22 +69,20 @@ class LabelSmoothingPlusPlus(SofteningLoss):
     """Label smoothing over the wrong classes by a learned distribution C_k: (CE(y, p) + CE(p, y)) / 2.
 
     Chhabra, Venkateswara and Li: Label Smoothing++: Enhanced Label Regularization for Training Neural Networks (BMVC
-    2024, arXiv 2509.05307). The label of class k is y = (1 - alpha) * one-hot + alpha * C_k, and C_k a softmax over the
-    wrong classes, uniform at the start. CE(y, p), with y detached, moves the network; CE(p, y), with p detached, moves
-    `c_matrix`. The half and the default of alpha are those of the authors' program, which adds 1e-6 under each
-    logarithm; here nothing is added. How C is stepped is left to its optimizer: in that program, to the network's.
+    2024, arXiv 2509.05307). The label of class k is y = (1 - alpha) * one-hot + alpha * C_k, where C_k is a softmax
+    over the wrong classes, uniform at the start. CE(y, p), with y detached, moves the network; CE(p, y), with p
+    detached, moves `c_matrix`. The factor 1/2 and the default of alpha come from the authors' program, which adds 1e-6
+    inside each logarithm; here nothing is added. Any optimizer may step C; in that program the network's does.
 
     Args:
         num_labels: K, the number of classes.
-        alpha: the share of the wrong classes, in (0, 1).
+        alpha: Share of the wrong classes, in (0, 1).
     """
 
     def __init__(self, num_labels: int, *, alpha: float = 0.1) -> None:
         super().__init__(num_labels, alpha=alpha)
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must be in (0, 1), got {alpha}")
-        self.alpha = alpha
-        self.c_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # logits; a class's own has no part
+        self.alpha = in_range("alpha", alpha, 0, 1, open_low=True, open_high=True)
+        self.c_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # logits; the diagonal is unused
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar."""
@@ -129,17 +91,25 @@ class LabelSmoothingPlusPlus(SofteningLoss):
         log_y = (log_c + math.log(self.alpha)).scatter(1, labels[:, None], math.log(1 - self.alpha))
         return (_cross_entropy(log_y.detach().exp(), log_p) + _cross_entropy(log_p.detach().exp(), log_y)) / 2
 
+    def learned_matrix(self) -> Tensor | None:
+        """(K, K): `c_matrix` without gradient."""
+        return self.c_matrix.detach()
+
+    def learned_residual_labels(self) -> Tensor | None:
+        """(K, K): row k is C_k; None if `c_matrix` is frozen or still 0, as it is at the start."""
+        return learned_residual_labels(self.c_matrix)
+
 
 class ConfidencePenalty(SofteningLoss):
-    """Cross-entropy less the entropy of the prediction: CE - beta * H(p).
+    """Cross-entropy minus the entropy of the prediction: CE - beta * H(p).
 
     Pereyra et al.: Regularizing Neural Networks by Penalizing Confident Output Distributions (ICLR 2017 workshop),
-    Sec. 3. The paper searches beta for each task: 0.1 for CIFAR-10, which is the default, 1.0 for MNIST, 2.0 for Penn
+    Sec. 3. The paper tunes beta for each task: 0.1 for CIFAR-10, which is the default, 1.0 for MNIST, 2.0 for Penn
     Treebank, 2.5 for translation. Its annealed beta and its threshold on H, which it hardly uses, are left out.
 
     Args:
         num_labels: K, the number of classes.
-        beta: the weight of the entropy, at least 0.
+        beta: Weight of the entropy, at least 0.
     """
 
     def __init__(self, num_labels: int, *, beta: float = 0.1) -> None:
@@ -156,17 +126,17 @@ class TeacherFreeKD(SofteningLoss):
     """Distillation from a virtual teacher (Tf-KD_reg): (1 - alpha) * CE + alpha * KL(teacher || p).
 
     Yuan et al.: Revisiting Knowledge Distillation via Label Smoothing Regularization (CVPR 2020), Eqs. 8 and 9, with
-    the settings for ImageNet. The teacher gives `correct` to the right class and the rest evenly to the others, and is
-    softened by tau. Eq. 9 softens the student too, which at tau = 20 leaves next to no gradient. Here both are as in
-    the authors' program: the student is not softened, and the teacher is softmax(probabilities / tau), which is flatter
-    than in their Fig. 3, and makes the method nearly label smoothing by alpha. That program takes the mean over the
-    classes too, and multiplies it by 100 where there are 100 classes; here it is their sum for any K.
+    the settings for ImageNet. The teacher gives probability `correct` to the right class and spreads the rest evenly
+    over the other classes, softened by tau. Eq. 9 softens the student too, which at tau = 20 leaves almost no gradient.
+    Here both follow the authors' program: the student is not softened, and the teacher is softmax(probabilities / tau).
+    That is flatter than in their Fig. 3 and nearly equals label smoothing by alpha. The program also averages over the
+    classes and, for 100 classes, multiplies by 100; here the classes are summed for any K.
 
     Args:
         num_labels: K, the number of classes.
-        alpha: the weight of the teacher, in [0, 1].
-        tau: the teacher's temperature, above 0.
-        correct: the teacher's probability of the right class, in [0, 1], before it is softened.
+        alpha: Weight of the teacher, in [0, 1].
+        tau: Temperature of the teacher, above 0.
+        correct: Probability that the teacher gives to the right class before it is softened, in [0, 1].
     """
 
     log_teacher: Tensor
@@ -174,8 +144,7 @@ class TeacherFreeKD(SofteningLoss):
     def __init__(self, num_labels: int, *, alpha: float = 0.1, tau: float = 20.0, correct: float = 0.99) -> None:
         super().__init__(num_labels, alpha=alpha, tau=tau, correct=correct)
         self.alpha = in_range("alpha", alpha, 0, 1)
-        if not tau > 0:
-            raise ValueError(f"tau must be above 0, got {tau}")
+        in_range("tau", tau, 0, open_low=True)
         in_range("correct", correct, 0, 1)
         teacher = torch.full((num_labels, num_labels), (1 - correct) / (num_labels - 1)).fill_diagonal_(correct)
         self.register_buffer("log_teacher", (teacher / tau).log_softmax(1), persistent=False)
@@ -183,32 +152,31 @@ class TeacherFreeKD(SofteningLoss):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar."""
         log_p = widen(logits).log_softmax(1)
-        soft = divergence(self.log_teacher[labels], log_p).mean()
+        soft = kl_divergence(self.log_teacher[labels], log_p).mean()
         return (1 - self.alpha) * F.nll_loss(log_p, labels) + self.alpha * soft
 
 
 class LabelConfusion(SofteningLoss):
-    """A label for each text from how near the text is to each label: KL(y || p), y = softmax(alpha * one-hot + c).
+    """A soft label from the similarity of a text to each class: KL(y || p), y = softmax(alpha * one-hot + c).
 
     Guo et al.: Label Confusion Learning to Enhance Text Classification Models (AAAI 2021). The label confusion
-    distribution c = softmax(W V x + b) comes from the features x of the text and the representations V of the labels,
-    which are embeddings behind a dense layer with tanh. As in the authors' program, gradients flow through y too: into
-    these layers, and through x into the network. The default of alpha is theirs; embeddings are as wide as the
-    features, as in their LSTM, and start as in Keras, which they use. Their LSTM goes back to cross-entropy for the
-    last 10 of 40 epochs; here the method stays on.
+    distribution is c = softmax(W V x + b), from the features x of the text and representations V of the classes, which
+    are embeddings followed by a dense layer with tanh. As in the authors' program, gradients also flow through y: into
+    these layers, and through x into the network. The default of alpha is theirs. Embeddings are as wide as the
+    features, as in their LSTM, and are initialised as in Keras, which they use. Their LSTM returns to cross-entropy for
+    the last 10 of 40 epochs; here the method stays on.
 
     Args:
         num_labels: K, the number of classes.
         num_features: F, the width of the features.
-        alpha: how much the label counts beside the confusion, at least 0.
+        alpha: Weight of the one-hot label in y, at least 0.
     """
 
     needs_features = True
 
     def __init__(self, num_labels: int, *, num_features: int, alpha: float = 4.0) -> None:
         super().__init__(num_labels, num_features=num_features, alpha=alpha)
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        require_at_least(1, num_features=num_features)
         self.alpha = in_range("alpha", alpha, 0)
         self.label_embedding = nn.Parameter(torch.empty(num_labels, num_features).uniform_(-0.05, 0.05))
         self.label_layer = nn.Linear(num_features, num_features)
@@ -218,12 +186,12 @@ class LabelConfusion(SofteningLoss):
             nn.init.zeros_(layer.bias)
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
-        """The loss, a scalar, of texts with these features (N, F)."""
+        """The loss, a scalar; `features` (N, F) are those of the texts."""
         with torch.autocast(logits.device.type, enabled=False):
             represented = self.label_layer(self.label_embedding).tanh()  # (K, F)
             confusion = self.confusion_layer(features.to(represented.dtype) @ represented.T).softmax(1)  # (N, K)
             log_y = (self.alpha * F.one_hot(labels, self.num_labels) + confusion).log_softmax(1)
-            return divergence(log_y, widen(logits).log_softmax(1)).mean()
+            return kl_divergence(log_y, widen(logits).log_softmax(1)).mean()
 
 
 SOFTENING_LOSSES: dict[str, type[SofteningLoss]] = {
@@ -235,16 +203,6 @@ SOFTENING_LOSSES: dict[str, type[SofteningLoss]] = {
 }
 
 
-def log_residual(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N, K): the log-softmax over the wrong classes; in each row's own column the least number there is."""
-    return logits.scatter(1, labels[:, None], torch.finfo(logits.dtype).min).log_softmax(1)
-
-
 def _cross_entropy(label: Tensor, log_prediction: Tensor) -> Tensor:
-    """The mean over the rows of CE(label, prediction), a scalar."""
+    """Mean over the rows of CE(label, prediction), a scalar."""
     return -(label * log_prediction).sum(1).mean()
-
-
-def divergence(log_label: Tensor, log_prediction: Tensor) -> Tensor:
-    """(N,): KL(label || prediction) of each row."""
-    return (log_label.exp() * (log_label - log_prediction)).sum(1)

@@ -1,14 +1,16 @@
-"""The weight alpha of the residual terms as a function of the epochs completed (paper, Eqs. 9, 13, 15)."""
+"""Schedules of alpha, the weight of the residual terms, over the completed epochs (paper, Eqs. 9, 13, 15)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from kr_text.ranges import in_range
 
 Schedule = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Exponential:
-    """alpha * gamma^t, the paper's schedule; gamma = 0 is the baseline, from the first epoch on.
+    """alpha * gamma^t, the schedule of the paper; gamma = 0 is the baseline from the first epoch on.
 
     >>> schedule = Exponential(alpha=1.0, gamma=0.5)
     >>> [schedule(epoch) for epoch in (0, 1, 2)]
@@ -19,9 +21,8 @@ class Exponential:
     gamma: float = 0.99
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
+        in_range("alpha", self.alpha, 0)
+        in_range("gamma", self.gamma, 0, 1)
 
     def __call__(self, epoch: float) -> float:
         """Alpha after `epoch` epochs."""
@@ -36,9 +37,8 @@ class Truncated:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
-        if not self.until >= 0:
-            raise ValueError(f"until must be at least 0, got {self.until}")
+        in_range("alpha", self.alpha, 0)
+        in_range("until", self.until, 0)
 
     def __call__(self, epoch: float) -> float:
         """Alpha after `epoch` epochs."""
@@ -52,18 +52,36 @@ class Constant:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
+        in_range("alpha", self.alpha, 0)
 
     def __call__(self, epoch: float) -> float:
-        """Alpha, whatever `epoch`."""
+        """Alpha in any epoch."""
         return self.alpha
 
 
+def make_schedule(alpha: float | Schedule = 1.0, gamma: float = 0.99, until: float | None = None) -> Schedule:
+    """The schedule that the settings of a loss stand for.
+
+    Args:
+        alpha: Alpha in the first epoch, or a schedule, which is returned as it is.
+        gamma: Factor of alpha after each epoch; unused with `until`.
+        until: Number of epochs after which alpha is 0 (Eq. 15).
+
+    Raises:
+        ValueError: A value is out of range, or `until` is given beside a schedule.
+    """
+    if callable(alpha):
+        if until is not None:
+            raise ValueError(f"alpha must be a number where until is given, got {schedule_text(alpha)}")
+        return alpha
+    return Exponential(alpha, gamma) if until is None else Truncated(until, alpha)
+
+
+def alpha_at(schedule: Schedule, epoch: float) -> float:
+    """Alpha after `epoch` epochs; ValueError if a schedule gives a negative or infinite value."""
+    return in_range(f"alpha in epoch {epoch}", schedule(epoch), 0)
+
+
 def schedule_text(schedule: Schedule) -> str:
-    """A schedule in words, the same in each process: a function by its name, since its `repr` has an address."""
+    """Text of a schedule, equal in every process: the name of a function, since its `repr` contains an address."""
     return getattr(schedule, "__qualname__", repr(schedule))
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 <= alpha < float("inf"):
-        raise ValueError(f"alpha must be at least 0 and finite, got {alpha}")

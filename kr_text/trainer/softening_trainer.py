@@ -10,9 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from kr_text.losses.by_name import last_linear
 from kr_text.losses.closed_form import widen
-from kr_text.losses.label_softening import SofteningLoss
+from kr_text.losses.softening_loss import SofteningLoss, last_linear
 from kr_text.trainer.epochs import EpochCounter, share_of_peak
 from kr_text.trainer.mutual_pair import MutualPair
 

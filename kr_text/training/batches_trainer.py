@@ -9,7 +9,7 @@ from transformers.trainer_utils import TrainOutput
 
 from kr_text.kernels import HAS_NUMBA
 from kr_text.losses.knowledge_refinery import KRLoss
-from kr_text.losses.label_softening import SofteningLoss
+from kr_text.losses.softening_loss import SofteningLoss
 from kr_text.models.fasttext import FastTextForSequenceClassification
 from kr_text.text.batches import Batches, ShuffledRows
 from kr_text.trainer.kr_trainer import KRTrainer
