@@ -181,7 +181,10 @@ class KRLoss(nn.Module):
 
     def parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> KRLossParts:
         """The terms of the loss, from `kr_terms` and with gradients by autograd; arguments as for `forward`."""
-        return self._parts(logits, labels, num_items, self.residual_matrix)
+        rows = self._rows(logits, labels)
+        num_items = rows.total_weight() if num_items is None else num_items
+        hard, residual, update, js = (_mean(term, num_items) for term in self._sums(rows, self.residual_matrix))
+        return KRLossParts(hard, residual, update, kr_total(hard, residual, update, self.alpha), js)
 
     def training_step(
         self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None
@@ -257,10 +260,8 @@ class KRLoss(nn.Module):
     def _rows(self, logits: Tensor, labels: Tensor) -> Rows:
         return make_rows(logits, labels, self.num_labels, self.ignore_index, self.class_weights)
 
-    def _parts(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None, matrix: Tensor) -> KRLossParts:
-        """Means over the counted rows by the definition, with `matrix` as S."""
-        rows = self._rows(logits, labels)
-        num_items = rows.total_weight() if num_items is None else num_items
+    def _sums(self, rows: Rows, matrix: Tensor) -> list[Tensor]:
+        """Sums of `kr_terms` over the counted rows, with `matrix` as S."""
         terms = kr_terms(
             rows.logits,
             rows.labels,
@@ -269,18 +270,21 @@ class KRLoss(nn.Module):
             label_smoothing=self._uniform_smoothing,
             class_weights=self.class_weights,
         )
-        hard, residual, update, js = (_mean(rows.sum_over_counted(term), num_items) for term in terms)
-        return KRLossParts(hard, residual, update, kr_total(hard, residual, update, self.alpha), js)
+        return [rows.sum_over_counted(term) for term in terms]
 
     def _training_step_by_autograd(
         self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        def weighted_update(matrix: Tensor) -> tuple[Tensor, KRLossParts]:
-            parts = self._parts(logits, labels, num_items, matrix)
-            return self.alpha * parts.update, parts
+        rows = self._rows(logits, labels)
+        num_items = rows.total_weight() if num_items is None else num_items
 
-        gradient, parts = torch.func.grad(weighted_update, has_aux=True)(self.residual_matrix.detach())
-        return parts.total, gradient, torch.stack((*parts[:3], parts.js_divergence)).detach()
+        def weighted_update(matrix: Tensor) -> tuple[Tensor, list[Tensor]]:
+            sums = self._sums(rows, matrix)
+            return self.alpha * sums[2] / divisor(num_items), sums
+
+        gradient, sums = torch.func.grad(weighted_update, has_aux=True)(self.residual_matrix.detach())
+        loss = _mean(kr_total(*sums[:3], self.alpha), num_items)
+        return loss, gradient, torch.stack(sums).detach() / divisor(num_items)
 
     @torch.no_grad()
     def _fused(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None, *, with_js: bool) -> "_Fused":

@@ -1,3 +1,5 @@
+"""Distillation and mutual learning: the losses by hand, and training with a teacher's logits or with a pair."""
+
 import json
 import math
 from pathlib import Path
@@ -14,19 +16,11 @@ from kr_text.losses.distillation import DistillationLoss, MutualLoss
 from kr_text.models import FastTextForSequenceClassification
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.trainer.softening_trainer import SofteningTrainer
+from loss_cases import kl, softmax
 from trainer_cases import NUM_LABELS, arguments, bert, bert_config, collate, fasttext, rows, training_logs, weights
 
 STUDENT, TEACHER = [2.0, 1.0, 0.0], [0.0, 3.0, -1.0]  # logits
 P1, P2 = [0.5, 0.3, 0.2], [0.2, 0.7, 0.1]  # predictions
-
-
-def softmax(values: list[float]) -> list[float]:
-    exps = [math.exp(value) for value in values]
-    return [value / sum(exps) for value in exps]
-
-
-def kl(label: list[float], p: list[float]) -> float:
-    return sum(t * math.log(t / v) for t, v in zip(label, p, strict=True))
 
 
 def rows_of(*logits: list[float]) -> Tensor:
@@ -42,7 +36,7 @@ def gradient(logits: Tensor) -> list[float]:
     return [float(entry) for entry in logits.grad[0]]
 
 
-def test_distillation_is_cross_entropy_and_the_divergence_between_softened_predictions() -> None:
+def test_distillation_is_cross_entropy_plus_the_divergence_between_softened_predictions() -> None:
     student = rows_of(STUDENT, [0.0, 1.0, 5.0])
     teacher = rows_of(TEACHER, [1.0, 1.0, 2.0])
     hard = -(math.log(softmax(STUDENT)[0]) + math.log(softmax([0.0, 1.0, 5.0])[2])) / 2
@@ -52,7 +46,7 @@ def test_distillation_is_cross_entropy_and_the_divergence_between_softened_predi
     assert loss.item() == pytest.approx(0.75 * hard + 0.25 * 4 * (of_first + of_second) / 2)
 
 
-def test_distillation_draws_the_student_to_the_teacher_who_stays() -> None:
+def test_distillation_pulls_the_student_towards_the_teacher_which_gets_no_gradient() -> None:
     student, teacher = rows_of(STUDENT), rows_of(TEACHER)
     DistillationLoss(3)(student, torch.tensor([0]), teacher).backward()
     p, soft, aim = softmax(STUDENT), softmax([0.5, 0.25, 0.0]), softmax([0.0, 0.75, -0.25])
@@ -61,7 +55,7 @@ def test_distillation_draws_the_student_to_the_teacher_who_stays() -> None:
     assert teacher.grad is None
 
 
-def test_a_teacher_like_the_student_leaves_cross_entropy() -> None:
+def test_with_a_teacher_equal_to_the_student_only_cross_entropy_remains() -> None:
     student, labels = rows_of(STUDENT), torch.tensor([0])
     loss = DistillationLoss(3, weight=0.9)(student, labels, student.detach().clone())
     torch.testing.assert_close(loss, 0.1 * F.cross_entropy(student, labels))
@@ -72,11 +66,11 @@ def test_a_teacher_like_the_student_leaves_cross_entropy() -> None:
     assert gradient(student) == pytest.approx([0.0, 0.0, 0.0], abs=1e-15)
 
 
-def test_mutual_loss_adds_up_what_both_networks_have_to_learn() -> None:
+def test_mutual_loss_is_the_sum_of_the_losses_of_both_networks() -> None:
     first, second = rows_of(log(P1)), rows_of(log(P2))
     loss = MutualLoss(3)(first, torch.tensor([1]), second)
     assert loss.item() == pytest.approx(-math.log(0.3) + kl(P2, P1) - math.log(0.7) + kl(P1, P2))
-    loss.backward()  # (p - one-hot) + (p - the other's p), with the other's detached
+    loss.backward()  # (p - one-hot) + (p - the other p, detached)
     assert gradient(first) == pytest.approx([2 * a - b - (k == 1) for k, (a, b) in enumerate(zip(P1, P2, strict=True))])
     assert gradient(second) == pytest.approx(
         [2 * b - a - (k == 1) for k, (a, b) in enumerate(zip(P1, P2, strict=True))]
@@ -84,7 +78,7 @@ def test_mutual_loss_adds_up_what_both_networks_have_to_learn() -> None:
 
 
 @pytest.mark.parametrize("loss", [DistillationLoss, MutualLoss])
-def test_bf16_logits_are_widened_first(loss: Any) -> None:
+def test_bf16_logits_are_widened_to_float32(loss: Any) -> None:
     torch.manual_seed(0)
     first, second, labels = torch.randn(5, 3).bfloat16(), torch.randn(5, 3).bfloat16(), torch.tensor([0, 1, 2, 0, 1])
     narrow, wide = loss(3)(first, labels, second), loss(3)(first.float(), labels, second.float())
@@ -134,27 +128,27 @@ def taught_rows() -> Any:
     return rows().add_column("teacher_logits", logits.tolist())
 
 
-def test_a_student_is_trained_with_the_teacher_logits_of_its_batches(tmp_path: Path) -> None:
+def test_a_student_is_trained_with_the_teacher_logits_in_its_batches(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"per_device_train_batch_size": 32, "optim": "sgd", "max_steps": 1}
     trainer = make_trainer(tmp_path, bert(), DistillationLoss(NUM_LABELS), taught_rows(), **settings)
     trainer.train()
     model, batch = bert(), collate(taught_rows().to_list())
     loss = DistillationLoss(NUM_LABELS)(model(batch["input_ids"]).logits, batch["labels"], batch["teacher_logits"])
     assert training_logs(trainer)[0]["loss"] == pytest.approx(loss.item(), abs=1e-4)
-    metrics = trainer.evaluate()  # on rows without a teacher
+    metrics = trainer.evaluate()  # on rows without teacher logits
     with torch.no_grad():
         batch = collate(rows(20, seed=1).to_list())
         logits = trainer.model.eval()(batch["input_ids"]).logits  # type: ignore[union-attr]  # it has a model
     assert metrics["eval_loss"] == pytest.approx(F.cross_entropy(logits, batch["labels"]).item(), abs=1e-6)
 
 
-def test_batches_without_a_teacher_are_refused(tmp_path: Path) -> None:
+def test_batches_without_teacher_logits_are_refused(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, bert(), DistillationLoss(NUM_LABELS))
     with pytest.raises(ValueError, match="a batch must have 'teacher_logits' for this loss, got input_ids, labels"):
         trainer.train()
 
 
-def test_a_pair_predicts_by_its_first_network_alone() -> None:
+def test_the_predictions_of_a_pair_are_those_of_its_first_network() -> None:
     pair, batch = make_pair(), {"input_ids": collate(rows().to_list())["input_ids"]}
     training = pair.train()(**batch)
     torch.testing.assert_close(training["logits"], pair.first(**batch).logits)
@@ -173,7 +167,7 @@ def test_both_networks_of_a_pair_learn(tmp_path: Path) -> None:
     pair, batch = make_pair(), collate(rows(8).to_list())
     z1, z2 = (model(batch["input_ids"]).logits for model in (pair.first, pair.second))
     labels, q1, q2 = batch["labels"], z1.detach().softmax(1), z2.detach().softmax(1)
-    (F.cross_entropy(z1, labels) + F.cross_entropy(z1, q2)).backward()  # KL but for a constant
+    (F.cross_entropy(z1, labels) + F.cross_entropy(z1, q2)).backward()  # KL plus a constant
     (F.cross_entropy(z2, labels) + F.cross_entropy(z2, q1)).backward()
     torch.optim.SGD(pair.parameters(), lr=1e-2).step()
     start = make_pair().state_dict()
@@ -228,7 +222,7 @@ def test_the_first_network_of_a_pair_is_saved_as_an_ordinary_model(tmp_path: Pat
     torch.testing.assert_close(loaded(input_ids).logits, pair.eval()(input_ids=input_ids)["logits"])
 
 
-def test_what_does_not_make_a_pair_is_refused(tmp_path: Path) -> None:
+def test_mutual_learning_refuses_networks_that_are_not_a_pair(tmp_path: Path) -> None:
     config = bert_config()
     config.num_labels = 3
     with pytest.raises(ValueError, match="second must have the first's 4 labels, got 3"):

@@ -1,10 +1,10 @@
+"""KRLoss against the paper: Algorithm 1 in plain Python, worked examples, gradients, properties and limits."""
+
 import copy
 import json
 import math
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,47 +14,11 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from kr_text.losses.knowledge_refinery import DIVERGENCES, SMOOTHINGS, KRLoss, KRLossParts
+from kr_text.losses.knowledge_refinery import DIVERGENCES, SMOOTHINGS, KRLoss, KRLossParts, kr_terms, wrong_classes
 from kr_text.losses.schedules import Constant, Truncated
+from loss_cases import WEIGHTS, K, both_divergences, criterion_with, kl, random_batch, softmax
 
-K = 4
-WEIGHTS = [0.5, 2.0, 1.0, 3.0]
-both_divergences = pytest.mark.parametrize("divergence", DIVERGENCES)
 properties = settings(max_examples=30, deadline=None)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """For tensors this small, threads only wait for one another."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
-def criterion_with(s: Tensor, **settings: Any) -> KRLoss:
-    """A KRLoss with this residual matrix, and of its type."""
-    criterion = KRLoss(len(s), **settings).to(s.dtype)
-    criterion.load_state_dict({"residual_matrix": s})
-    return criterion
-
-
-def random_batch(num_rows: int = 12, num_labels: int = K, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, K), labels (N,) and S (K, K), the floats in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(num_rows, num_labels, generator=generator, dtype=torch.float64)
-    labels = torch.randint(num_labels, (num_rows,), generator=generator)
-    s = torch.randn(num_labels, num_labels, generator=generator, dtype=torch.float64)
-    return logits, labels, s
-
-
-def softmax(z: list[float]) -> list[float]:
-    total = sum(math.exp(z_i) for z_i in z)
-    return [math.exp(z_i) / total for z_i in z]
-
-
-def kl(p: list[float], q: list[float]) -> float:
-    return sum(p_i * math.log(p_i / q_i) for p_i, q_i in zip(p, q, strict=True))
 
 
 def smooth_label(k: int, num_labels: int, eps: float, smoothing: str) -> list[float]:
@@ -76,7 +40,7 @@ def algorithm_1(
     class_weights: list[float] | None,
     ignore_index: int,
 ) -> list[float]:
-    """Hard, residual, update, total: lines 3-10, the mean over the rows that count."""
+    """Hard, residual, update and total, lines 3-10: means over the counted rows."""
     hard = residual = update = count = 0.0
     for z, k in zip(logits, labels, strict=True):
         if k == ignore_index:
@@ -119,9 +83,24 @@ def test_agrees_with_algorithm_1_in_plain_python(
     parts = criterion.parts(logits, labels)
     assert [part.item() for part in parts[:4]] == pytest.approx(expected, rel=1e-12)
     assert criterion(logits, labels).item() == pytest.approx(parts.total.item(), rel=1e-14)
-    # The layout of token classification, (batch, seq_len, K).
     tokens = criterion.parts(logits.view(3, 4, K), labels.view(3, 4))
     assert [part.item() for part in tokens[:4]] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_terms_of_each_row_are_those_of_the_loss_of_one_row() -> None:
+    logits, labels, s = random_batch()
+    terms = kr_terms(logits, labels, s, label_smoothing=0.1, class_weights=torch.tensor(WEIGHTS))
+    assert [term.shape for term in terms] == [(12,)] * 4
+    criterion = criterion_with(s, label_smoothing=0.1, class_weights=torch.tensor(WEIGHTS))
+    for row in range(12):
+        parts = criterion.parts(logits[[row]], labels[[row]], num_items=1)
+        expected = torch.stack((*parts[:3], parts.js_divergence)).detach()
+        torch.testing.assert_close(torch.stack(terms)[:, row], expected)
+
+
+def test_wrong_classes_are_all_but_the_label() -> None:
+    assert wrong_classes(torch.tensor([0, 2, 1]), 3).tolist() == [[1, 2], [0, 1], [0, 2]]
+    assert wrong_classes(torch.tensor([], dtype=torch.long), 3).shape == (0, 2)
 
 
 @pytest.mark.parametrize(("smoothing", "eps"), [("uniform", 0.3), ("wrong_classes", 0.2)])
@@ -145,8 +124,7 @@ def test_worked_example_by_hand(smoothing: str, eps: float) -> None:
     assert (parts.residual.item(), parts.total.item()) == pytest.approx((0.168293, 0.835686), abs=1e-6)
     criterion.set_epoch(2)
     assert criterion(logits, labels).item() == pytest.approx(0.576733, abs=1e-6)
-    # To the letter, the two divergences change places.
-    letter = criterion_with(s, divergence="as_printed").parts(logits, labels)
+    letter = criterion_with(s, divergence="as_printed").parts(logits, labels)  # the two are swapped
     assert (letter.update.item(), letter.residual.item()) == pytest.approx((0.168293, 0.176978), abs=1e-6)
     # Both smooth labels are (8, 1, 1) / 10 in some order. Row 1: (8 ln 2 + ln(8/3) + ln 8) / 10 = 0.860545; row 2:
     # (8 ln(4/3) + ln 8 + ln 8) / 10 = 0.646034; their mean is 0.753290.
@@ -160,7 +138,7 @@ def test_gradients_have_their_closed_form(divergence: str) -> None:
     logits, labels, s = random_batch(num_rows=5)
     logits.requires_grad_()
     criterion = criterion_with(s, divergence=divergence)
-    parts = criterion.parts(logits, labels, num_items=1)  # the sum over the rows
+    parts = criterion.parts(logits, labels, num_items=1)  # sums over the rows
     (of_logits,) = torch.autograd.grad(parts.residual, logits)
     (of_s,) = torch.autograd.grad(parts.update, criterion.residual_matrix)
     expected_of_s = torch.zeros(K, K, dtype=torch.float64)
@@ -169,11 +147,11 @@ def test_gradients_have_their_closed_form(divergence: str) -> None:
         p = logits[row, wrong].detach().softmax(0)
         q = s[k, wrong].softmax(0)
         if divergence == "label_first":
-            # d/dz of -sum q log p and d/dS_k of -sum p log q are those of a cross-entropy.
+            # d/dz of -sum q log p and d/dS_k of -sum p log q, as for a cross-entropy.
             residual, update = p - q, q - p
         else:
             # d/dz KL(p || q): dp_i/dz_j = p_i (1_ij - p_j), so sum_i (log(p_i/q_i) + 1) dp_i/dz_j
-            # = p_j (log(p_j/q_j) - KL(p || q)); the same for S_k with p and q exchanged.
+            # = p_j (log(p_j/q_j) - KL(p || q)); the same for S_k with p and q swapped.
             residual = p * (torch.log(p / q) - (p * torch.log(p / q)).sum())
             update = q * (torch.log(q / p) - (q * torch.log(q / p)).sum())
         torch.testing.assert_close(of_logits[row, wrong], residual)
@@ -199,7 +177,7 @@ def test_gradcheck(divergence: str) -> None:
 
 
 @both_divergences
-def test_update_moves_only_the_residual_matrix_and_the_rest_only_the_network(divergence: str) -> None:
+def test_update_has_a_gradient_by_the_residual_matrix_only_and_the_rest_by_the_logits_only(divergence: str) -> None:
     logits, labels, s = random_batch()
     logits.requires_grad_()
     criterion = criterion_with(s, alpha=0.3, divergence=divergence)
@@ -222,7 +200,7 @@ def test_update_moves_only_the_residual_matrix_and_the_rest_only_the_network(div
     torch.testing.assert_close(total[1], 0.3 * update[1])  # Eq. 11
 
 
-def test_a_class_absent_from_the_batch_keeps_its_row() -> None:
+def test_a_class_absent_from_the_batch_has_no_gradient_in_its_row() -> None:
     logits, labels, s = random_batch()
     labels[labels == 2] = 1
     criterion = criterion_with(s)
@@ -269,7 +247,7 @@ def test_no_term_is_negative(batch: Batch, divergence: str) -> None:
 
 @properties
 @given(batches(), divergences, st.floats(-50, 50))
-def test_residual_terms_vanish_where_the_residual_labels_are_right(batch: Batch, divergence: str, shift: float) -> None:
+def test_residual_terms_are_zero_if_p_res_equals_q_res(batch: Batch, divergence: str, shift: float) -> None:
     labels = torch.arange(len(batch.s))
     criterion = criterion_with(batch.s, divergence=divergence)
     logits = batch.s + shift
@@ -289,18 +267,21 @@ def test_a_shift_of_all_logits_changes_nothing(batch: Batch, divergence: str, sh
 
 @properties
 @given(batches(), divergences, st.floats(-50, 50))
-def test_residual_terms_see_neither_the_target_logit_nor_the_diagonal(
+def test_residual_terms_depend_on_neither_the_target_logit_nor_the_diagonal(
     batch: Batch, divergence: str, shift: float
 ) -> None:
     before = criterion_with(batch.s, divergence=divergence).parts(batch.logits, batch.labels)
     logits = batch.logits + shift * F.one_hot(batch.labels, len(batch.s))
     after = criterion_with(batch.s + shift * torch.eye(len(batch.s)), divergence=divergence).parts(logits, batch.labels)
     assert (after.residual, after.update) == (before.residual, before.update)
+    criterion = criterion_with(batch.s, divergence=divergence)
+    steps = [criterion.training_step(z, batch.labels)[2][1:] for z in (logits, batch.logits)]
+    torch.testing.assert_close(steps[0], steps[1])
 
 
 @properties
 @given(batches(), divergences, st.data())
-def test_a_permutation_of_the_classes_permutes_the_residual_labels_alike(
+def test_a_permutation_of_the_classes_permutes_the_residual_labels(
     batch: Batch, divergence: str, data: st.DataObject
 ) -> None:
     order = torch.tensor(data.draw(st.permutations(range(len(batch.s)))))  # new class i was order[i]
@@ -337,18 +318,21 @@ def test_two_classes_reduce_to_cross_entropy() -> None:
         criterion = KRLoss(2)
     assert [warning.filename for warning in record] == [__file__]
     logits, labels, _ = random_batch(num_labels=2)
-    parts = criterion.parts(logits, labels)  # without a second warning: pytest makes it an error
+    parts = criterion.parts(logits, labels)  # warns only once: pytest turns warnings into errors
     terms = (parts.residual, parts.update, parts.js_divergence)
     assert [term.item() for term in terms] == [0, 0, 0]
     assert parts.total.item() == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-14)
+    assert criterion.training_step(logits, labels)[2][1:].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"gamma": 0.0}, {"alpha": Truncated(until=0)}])
-def test_without_alpha_it_is_cross_entropy_from_the_first_epoch(options: dict[str, Any]) -> None:
+def test_with_alpha_0_the_loss_is_cross_entropy_from_the_first_epoch(options: dict[str, Any]) -> None:
     logits, labels, s = random_batch()
     criterion = criterion_with(s, label_smoothing=0.1, **options)
     loss = criterion(logits.requires_grad_(), labels)
     assert loss == F.cross_entropy(logits, labels, label_smoothing=0.1)
+    parts = criterion.parts(logits, labels)
+    assert parts.total is parts.hard
     loss.backward()
     assert criterion.residual_matrix.grad is None
 
@@ -356,7 +340,7 @@ def test_without_alpha_it_is_cross_entropy_from_the_first_epoch(options: dict[st
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("ignore_index", [-100, -1, 2])
-def test_hard_is_the_cross_entropy_of_torch(
+def test_hard_is_cross_entropy_as_in_torch(
     weights: list[float] | None, label_smoothing: float, ignore_index: int
 ) -> None:
     logits, labels, s = random_batch()
@@ -365,29 +349,34 @@ def test_hard_is_the_cross_entropy_of_torch(
     criterion = criterion_with(s, label_smoothing=label_smoothing, class_weights=weight, ignore_index=ignore_index)
     expected = F.cross_entropy(logits, labels, weight, ignore_index=ignore_index, label_smoothing=label_smoothing)
     torch.testing.assert_close(criterion.parts(logits, labels).hard, expected)
+    torch.testing.assert_close(criterion.training_step(logits, labels)[2][0], expected)
 
 
 @pytest.mark.parametrize("num_labels", [3, 29, 31])  # (K - 1) / K * (K / (K - 1)) is above 1 in floats for 29 and 31
-def test_the_most_smoothing_over_the_wrong_classes_is_the_uniform_label(num_labels: int) -> None:
+def test_maximal_smoothing_over_the_wrong_classes_gives_the_uniform_label(num_labels: int) -> None:
     logits, labels, s = random_batch(num_labels=num_labels)
     criterion = criterion_with(s, label_smoothing=(num_labels - 1) / num_labels, smoothing="wrong_classes")
     hard = criterion.parts(logits, labels).hard
     torch.testing.assert_close(hard, -logits.log_softmax(1).mean())
+    torch.testing.assert_close(criterion.training_step(logits, labels)[2][0], hard)
 
 
 @both_divergences
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_of_10_000_stay_finite(divergence: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("scale", [1e4, 1e30])
+def test_large_logits_have_finite_losses_and_gradients(divergence: str, dtype: torch.dtype, scale: float) -> None:
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * K).repeat_interleave(K, 0)  # each pattern, each label
-    logits = (1e4 * signs).to(dtype).requires_grad_()
+    logits = (scale * signs).to(dtype).requires_grad_()
     labels = torch.arange(K).repeat(2**K)
-    for s in (torch.zeros(K, K), 1e4 * torch.ones(K, K).triu(), -1e4 * torch.eye(K).roll(1, 0)):
+    for s in (torch.zeros(K, K), scale * torch.ones(K, K).triu(), -scale * torch.eye(K).roll(1, 0)):
         criterion = criterion_with(s, divergence=divergence)
         parts = criterion.parts(logits, labels)
         assert torch.stack(parts).isfinite().all()
-        assert criterion.parts(logits, labels).js_divergence.isfinite()
-        gradients = torch.autograd.grad(parts.total, (logits, criterion.residual_matrix))
-        assert all(gradient.isfinite().all() for gradient in gradients)
+        loss, of_matrix, terms = criterion.training_step(logits, labels)
+        assert all(tensor.isfinite().all() for tensor in (loss, of_matrix, terms))
+        for total in (parts.total, criterion(logits, labels)):
+            gradients = torch.autograd.grad(total, (logits, criterion.residual_matrix))
+            assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @both_divergences
@@ -399,8 +388,12 @@ def test_half_precision_is_computed_in_float32(divergence: str, dtype: torch.dty
     )
     logits = logits.to(dtype)
     expected = criterion.parts(logits.float(), labels)
+    expected_step = criterion.training_step(logits.float(), labels)
     with torch.autocast("cpu", torch.bfloat16):
         under_autocast = criterion.parts(logits, labels)
+        step = criterion.training_step(logits, labels)
+    for terms in (step, criterion.training_step(logits, labels)):
+        assert all(torch.equal(term, other) for term, other in zip(terms, expected_step, strict=True))
     for parts in (under_autocast, criterion.parts(logits, labels)):
         assert [part.dtype for part in parts] == [torch.float32] * 5
         assert parts == expected
@@ -409,7 +402,7 @@ def test_half_precision_is_computed_in_float32(divergence: str, dtype: torch.dty
     assert logits.grad.dtype == dtype
 
 
-def test_a_residual_matrix_in_half_precision_is_read_in_float32() -> None:
+def test_a_residual_matrix_in_half_precision_is_widened_to_float32() -> None:
     logits, labels, s = random_batch()
     rounded = s.bfloat16()
     parts = criterion_with(rounded).parts(logits.bfloat16(), labels)
@@ -422,36 +415,6 @@ def test_float64_logits_stay_float64_beside_a_float32_residual_matrix() -> None:
     assert [part.dtype for part in parts] == [torch.float64] * 5
 
 
-def test_one_row_without_a_batch_dimension() -> None:
-    logits, labels, s = random_batch()
-    criterion = criterion_with(s)
-    assert criterion(logits[0], labels[0]) == criterion(logits[:1], labels[:1])
-
-
-@pytest.mark.parametrize("num_rows", [3, 0])
-def test_no_label_that_counts_gives_nan_as_torch_does(num_rows: int) -> None:
-    logits, labels = torch.zeros(num_rows, K), torch.full((num_rows,), -100)
-    assert F.cross_entropy(logits, labels).isnan()
-    assert KRLoss(K)(logits, labels).isnan()
-    # Beside other batches that are accumulated it adds nothing.
-    assert KRLoss(K)(logits, labels, num_items=5) == 0
-
-
-@both_divergences
-@pytest.mark.parametrize("method", ["forward", "parts", "training_step"])
-def test_where_no_label_counts_nothing_moves(divergence: str, method: str) -> None:
-    """The loss is nan, and torch's cross-entropy has a gradient of 0 there too."""
-    criterion = KRLoss(K, divergence=divergence)
-    logits = torch.zeros(3, K, requires_grad=True)
-    result = getattr(criterion, method)(logits, torch.full((3,), -100))
-    loss = result if isinstance(result, Tensor) else result.total if method == "parts" else result[0]
-    loss.backward()
-    assert loss.isnan()
-    assert torch.equal(cast(Tensor, logits.grad), torch.zeros(3, K))
-    of_matrix = result[1] if method == "training_step" else criterion.residual_matrix.grad
-    assert torch.equal(cast(Tensor, of_matrix), torch.zeros(K, K))
-
-
 def test_class_weights_may_be_numbers() -> None:
     logits, labels, _ = random_batch()
     weights = [2, *[1] * (K - 1)]
@@ -460,41 +423,16 @@ def test_class_weights_may_be_numbers() -> None:
     )
 
 
-def test_a_label_out_of_range_is_named_when_labels_are_counted() -> None:
-    criterion = KRLoss(K, class_weights=torch.ones(K))
-    with pytest.raises(ValueError, match=rf"labels must be in 0\.\.{K - 1}, or -100 to be ignored, got {K}"):
-        criterion.count(torch.tensor([0, K]))
-
-
 @both_divergences
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("column", [0, 1])
-def test_a_logit_that_is_not_finite_makes_the_loss_so(divergence: str, value: float, column: int) -> None:
+def test_a_logit_that_is_not_finite_makes_the_loss_not_finite(divergence: str, value: float, column: int) -> None:
     logits, labels, s = random_batch()
     labels[0] = 0
     logits[0, column] = value
     assert not criterion_with(s, divergence=divergence)(logits, labels).isfinite()
     without_alpha = criterion_with(s, divergence=divergence, alpha=0.0)(logits, labels)
     assert without_alpha.isfinite() == F.cross_entropy(logits, labels).isfinite()
-
-
-@both_divergences
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("weights", [None, torch.tensor(WEIGHTS)])
-def test_a_logit_that_is_not_finite_in_an_ignored_row_changes_nothing(
-    divergence: str, value: float, weights: Tensor | None
-) -> None:
-    logits, labels, s = random_batch()
-    labels[0] = -100
-    criterion = criterion_with(s, divergence=divergence, class_weights=weights)
-    expected = criterion.parts(logits, labels)
-    logits[0] = value
-    parts = criterion.parts(logits.requires_grad_(), labels)
-    assert parts == expected
-    assert criterion.parts(logits, labels).js_divergence.isfinite()
-    (gradient,) = torch.autograd.grad(parts.total, logits)
-    assert (gradient[0] == 0).all()
-    assert gradient.isfinite().all()
 
 
 def test_alpha_follows_the_epochs_completed() -> None:
@@ -513,37 +451,11 @@ def test_any_function_of_the_epoch_may_give_alpha() -> None:
     assert criterion.alpha == 0.5
     criterion.set_epoch(1)
     assert criterion.alpha == 0.25
-    with pytest.raises(ValueError, match=r"^alpha must be at least 0 and finite, got -0\.25 in epoch 3$"):
+    with pytest.raises(ValueError, match=r"^alpha in epoch 3 must be at least 0 and finite, got -0\.25$"):
         criterion.set_epoch(3)
     assert criterion.alpha == 0.25
     criterion.set_epoch(2)
     assert criterion.alpha == 0
-
-
-@pytest.mark.parametrize("weights", [None, torch.tensor(WEIGHTS).double()])
-def test_batches_divided_by_the_count_of_all_add_up_to_the_whole(weights: Tensor | None) -> None:
-    logits, labels, s = random_batch()
-    labels[[1, 2, 8]] = -100
-    criterion = criterion_with(s, label_smoothing=0.1, class_weights=weights)
-    num_items = criterion.count(labels)
-    assert num_items == (9 if weights is None else weights[labels[labels != -100]].sum())
-    assert criterion.count(labels.view(3, 4)) == num_items
-    whole = criterion.parts(logits, labels)
-    split = [criterion.parts(logits[rows], labels[rows], num_items) for rows in (slice(0, 3), slice(3, 12))]
-    torch.testing.assert_close(torch.stack(split[0]) + torch.stack(split[1]), torch.stack(whole))
-    js_divergences = [
-        criterion.parts(logits[rows], labels[rows], num_items).js_divergence for rows in ([0, 1], range(2, 12))
-    ]
-    torch.testing.assert_close(sum(js_divergences), criterion.parts(logits, labels).js_divergence)
-
-
-def test_num_items_may_be_a_plain_number() -> None:
-    logits, labels, s = random_batch()
-    criterion = criterion_with(s)
-    torch.testing.assert_close(criterion(logits, labels, 24), criterion(logits, labels) / 2)
-    torch.testing.assert_close(
-        criterion.parts(logits, labels, 24).js_divergence, criterion.parts(logits, labels).js_divergence / 2
-    )
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -562,7 +474,7 @@ def test_js_divergence_agrees_with_scipy(weights: list[float] | None) -> None:
     assert not js_divergence.requires_grad
 
 
-def test_the_residual_matrix_is_the_one_parameter_and_all_that_is_saved() -> None:
+def test_the_residual_matrix_is_the_only_parameter_and_the_only_saved_tensor() -> None:
     logits, labels, s = random_batch()
     options: dict[str, Any] = {"label_smoothing": 0.1, "class_weights": torch.tensor(WEIGHTS)}
     fresh = KRLoss(K, **options)
@@ -577,7 +489,7 @@ def test_the_residual_matrix_is_the_one_parameter_and_all_that_is_saved() -> Non
     assert copy.deepcopy(trained)(logits, labels) == trained(logits, labels)
 
 
-def test_prints_its_settings_and_gives_them_as_json() -> None:
+def test_the_settings_are_json_and_printed() -> None:
     criterion = KRLoss(3, label_smoothing=0.1, alpha=Constant(0.5), class_weights=torch.ones(3))
     assert json.loads(json.dumps(criterion.settings())) == {
         "num_labels": 3,
@@ -591,19 +503,19 @@ def test_prints_its_settings_and_gives_them_as_json() -> None:
     assert repr(criterion).startswith("KRLoss(num_labels=3, label_smoothing=0.1, alpha=Constant(alpha=0.5), ")
 
 
-def test_settings_name_a_function_without_its_address() -> None:
+def test_settings_contain_the_name_of_a_function_without_its_address() -> None:
     assert KRLoss(3, alpha=math.exp).settings()["alpha"] == "exp"
 
 
 @both_divergences
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
-def test_residual_labels_learn_the_mean_of_p_res(divergence: str, optimizer: type[torch.optim.Optimizer]) -> None:
-    # Label first, sum_i KL(p_i || q) is least where q is the mean of the p_i. To the letter, sum_i KL(q || p_i) is
-    # least where q is their geometric mean, scaled to sum to 1.
+def test_residual_labels_converge_to_the_mean_of_p_res(divergence: str, optimizer: type[torch.optim.Optimizer]) -> None:
+    # Label first, sum_i KL(p_i || q) is minimal if q is the mean of the p_i. As printed, sum_i KL(q || p_i) is minimal
+    # if q is their geometric mean, normalised to sum 1.
     logits, labels, _ = random_batch(num_rows=40)
     criterion = KRLoss(K, divergence=divergence).double()
     learning_rate = 8.0 if optimizer is torch.optim.SGD else 0.05
-    descent = optimizer([criterion.residual_matrix], lr=learning_rate)  # type: ignore[call-arg]  # a class of either
+    descent = optimizer([criterion.residual_matrix], lr=learning_rate)  # type: ignore[call-arg]  # SGD or Adam
     for _ in range(200):
         descent.zero_grad()
         criterion(logits, labels).backward()
@@ -615,9 +527,9 @@ def test_residual_labels_learn_the_mean_of_p_res(divergence: str, optimizer: typ
         torch.testing.assert_close(criterion.residual_labels()[k, wrong], mean, atol=1e-3, rtol=0)
 
 
-def test_to_the_letter_a_network_does_not_return_to_a_class_it_has_dropped() -> None:
-    # p_res = (e^-20, 1) nearly, q_res = (1/2, 1/2). Label first, the pull back is p - q = -1/2; to the letter it is
-    # p (log(p/q) - KL) = -20 e^-20 nearly, and so gone.
+def test_as_printed_a_class_with_vanishing_probability_gets_no_gradient_back() -> None:
+    # p_res is about (e^-20, 1), q_res = (1/2, 1/2). Label first, the gradient is p - q = -1/2. As printed it is
+    # p (log(p/q) - KL), about -20 e^-20.
     logits = torch.tensor([[0.0, -20.0, 0.0]], requires_grad=True)
     pull = {}
     for divergence in DIVERGENCES:
@@ -636,8 +548,8 @@ def test_to_the_letter_a_network_does_not_return_to_a_class_it_has_dropped() -> 
         ({"label_smoothing": math.nan}, r"label_smoothing must be in \[0, 1\), got nan"),
         ({"alpha": -1}, "alpha must be at least 0 and finite, got -1"),
         ({"alpha": math.nan}, "alpha must be at least 0 and finite, got nan"),
-        ({"alpha": lambda epoch: -1}, "alpha must be at least 0 and finite, got -1 in epoch 0"),
-        ({"alpha": lambda epoch: math.inf}, "alpha must be at least 0 and finite, got inf in epoch 0"),
+        ({"alpha": lambda epoch: -1}, "alpha in epoch 0 must be at least 0 and finite, got -1"),
+        ({"alpha": lambda epoch: math.inf}, "alpha in epoch 0 must be at least 0 and finite, got inf"),
         ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1\.5"),
         ({"divergence": "kl"}, "divergence must be one of label_first, as_printed, got 'kl'"),
         ({"smoothing": "none"}, "smoothing must be one of uniform, wrong_classes, got 'none'"),
@@ -654,40 +566,10 @@ def test_wrong_settings_are_refused(arguments: dict[str, Any], message: str) -> 
         KRLoss(**{"num_labels": K, **arguments})
 
 
-@pytest.mark.parametrize(
-    ("logits", "labels", "message"),
-    [
-        (torch.zeros(2, 4), torch.tensor([0, 4]), r"labels must be in 0\.\.3, or -100 to be ignored, got 4"),
-        (torch.zeros(2, 4), torch.tensor([-1, 0]), r"labels must be in 0\.\.3, or -100 to be ignored, got -1"),
-        (torch.zeros(1, 2, 4), torch.tensor([[-100, 9]]), r"labels must be in 0\.\.3, or -100 to be ignored, got 9"),
-        (torch.zeros(2, 5), torch.tensor([0, 1]), r"logits must have num_labels = 4 columns, got shape \(2, 5\)"),
-        (torch.zeros(4, 1), torch.tensor([0]), r"logits must have num_labels = 4 columns, got shape \(4, 1\)"),
-        (torch.tensor(0.0), torch.tensor(0), r"logits must have num_labels = 4 columns, got shape \(\)"),
-        (torch.zeros(2, 4), torch.tensor([0]), r"labels must have shape \(2,\), got \(1,\)"),
-        (torch.zeros(2, 4), torch.tensor([[0], [1]]), r"labels must have shape \(2,\), got \(2, 1\)"),
-        (torch.zeros(2, 3, 4), torch.tensor([0] * 6), r"labels must have shape \(2, 3\), got \(6,\)"),
-        (torch.zeros(2, 4), torch.tensor([0.0, 1.0]), r"labels must be whole numbers, got torch\.float32"),
-        (torch.zeros(2, 4), torch.tensor([False, True]), r"labels must be whole numbers, got torch\.bool"),
-    ],
-)
-def test_wrong_batches_are_refused(logits: Tensor, labels: Tensor, message: str) -> None:
-    criterion = KRLoss(4)
-    for method in (criterion, criterion.parts):
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            method(logits, labels)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
-def test_labels_may_be_of_any_whole_type(dtype: torch.dtype) -> None:
-    logits, labels, s = random_batch()
-    criterion = criterion_with(s, class_weights=torch.tensor(WEIGHTS))
-    assert criterion(logits, labels.to(dtype)) == criterion(logits, labels)
-    assert criterion.count(labels.to(dtype)) == torch.tensor(WEIGHTS)[labels].sum()
-
-
-def test_runs_on_another_device() -> None:
+@both_divergences
+def test_runs_on_another_device(divergence: str) -> None:
     logits, labels, _ = random_batch()
-    criterion = KRLoss(K, class_weights=torch.tensor(WEIGHTS)).to("meta")
+    criterion = KRLoss(K, class_weights=torch.tensor(WEIGHTS), divergence=divergence).to("meta")
     loss = criterion(logits.to("meta").requires_grad_(), labels.to("meta"))
     assert (loss.device.type, loss.shape) == ("meta", ())
     loss.backward()
@@ -699,22 +581,16 @@ def test_runs_on_another_device() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")  # the compiler does
-def test_compiles_as_one_graph_and_follows_alpha() -> None:
+@both_divergences
+def test_compiles_as_one_graph_and_follows_alpha(divergence: str) -> None:
     logits, labels, s = random_batch()
     labels[0] = -100
-    criterion = criterion_with(s, label_smoothing=0.1, gamma=0.5)
+    criterion = criterion_with(s, label_smoothing=0.1, gamma=0.5, divergence=divergence)
     compiled = torch.compile(criterion, fullgraph=True, backend="eager")
-    for epoch in range(12):  # above the number of times that torch is ready to compile anew
+    for epoch in range(12):  # more than torch's limit of recompilations
         criterion.set_epoch(epoch)
         torch.testing.assert_close(compiled(logits, labels), criterion(logits, labels))
     step = torch.compile(criterion.training_step, fullgraph=True, backend="eager")
     torch.testing.assert_close(step(logits, labels), criterion.training_step(logits, labels))
-
-
-def test_importing_the_losses_imports_nothing_beside_torch() -> None:
-    program = (
-        "import sys, torch; before = set(sys.modules); import kr_text.losses.by_name; "
-        "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["kr_text"]
+    parts = torch.compile(criterion.parts, fullgraph=True, backend="eager")
+    torch.testing.assert_close(torch.stack(parts(logits, labels)), torch.stack(criterion.parts(logits, labels)))

@@ -1,3 +1,5 @@
+"""The variants of Knowledge Refinery against numbers in plain Python and against KRLoss."""
+
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from kr_text.losses.schedules import Truncated
 from loss_cases import LABELS, P, ce, gradients, kl, logits_of, softmax, value
 
 
-def test_class_mean_kr_is_cross_entropy_and_the_divergence_from_the_running_mean() -> None:
+def test_class_mean_kr_is_cross_entropy_plus_the_divergence_from_the_running_mean() -> None:
     criterion = ClassMeanKR(3, alpha=0.5).double()
     residual = (kl([0.5, 0.5], [0.6, 0.4]) + kl([0.5, 0.5], [0.375, 0.625]) + kl([0.5, 0.5], [0.5, 0.5])) / 3
     hard = (ce([1, 0, 0], P[0]) + ce([1, 0, 0], P[1]) + ce([0, 1, 0], P[2])) / 3
@@ -19,13 +21,13 @@ def test_class_mean_kr_is_cross_entropy_and_the_divergence_from_the_running_mean
     assert criterion.class_means.tolist() == [
         pytest.approx([0.0, *mean]),
         pytest.approx([0.5, 0.0, 0.5]),
-        [0.5, 0.5, 0.0],  # no row of it
+        [0.5, 0.5, 0.0],  # no row of this class
     ]
     loss = ce([1, 0, 0], P[0]) + 0.5 * kl(mean, [0.6, 0.4])
     assert value(criterion, [P[0]], [0]) == pytest.approx(loss)
 
 
-def test_class_mean_kr_moves_the_network_to_the_mean_as_it_was() -> None:
+def test_class_mean_kr_pulls_the_network_towards_the_mean_before_the_batch() -> None:
     criterion = ClassMeanKR(3, alpha=2.0, momentum=0.25).double()
     value(criterion, [P[1]], [0])
     mean = [0.25 * 0.5 + 0.75 * 0.375, 0.25 * 0.5 + 0.75 * 0.625]
@@ -33,8 +35,8 @@ def test_class_mean_kr_moves_the_network_to_the_mean_as_it_was() -> None:
     assert gradients(criterion, P[0], 0) == pytest.approx(expected)
 
 
-def test_class_mean_kr_at_zero_momentum_reaches_what_kr_learns() -> None:
-    """The learned residual label of a class ends at the mean of p_res, where the gradient of KRLoss is 0."""
+def test_class_means_at_momentum_0_are_where_kr_converges() -> None:
+    """KR converges to the mean of p_res of each class, where the gradient of `residual_matrix` is 0."""
     running, learned = ClassMeanKR(3, momentum=0.0).double(), KRLoss(3).double()
     value(running, P, [0, 0, 1])
     with torch.no_grad():
@@ -44,7 +46,7 @@ def test_class_mean_kr_at_zero_momentum_reaches_what_kr_learns() -> None:
     torch.testing.assert_close(learned.residual_matrix.grad, torch.zeros(3, 3).double(), rtol=0, atol=1e-12)
 
 
-def test_weighted_kr_weighs_the_residual_term_alone() -> None:
+def test_weighted_kr_weights_the_residual_term_only() -> None:
     criterion = WeightedKR(3, alpha=0.5).double()
     with torch.no_grad():
         criterion.residual_matrix[0] = torch.tensor([7.0, 1.0, 2.0])
@@ -54,10 +56,10 @@ def test_weighted_kr_weighs_the_residual_term_alone() -> None:
     hard = (ce([1, 0, 0], P[0]) + ce([1, 0, 0], P[1])) / 2
     assert value(criterion, P[:2], [0, 0]) == pytest.approx(hard + 0.5 * (residual + update))
     expected = [0.5 - 1, 0.3 + 0.5 * 0.5 * (0.6 - q[0]), 0.2 + 0.5 * 0.5 * (0.4 - q[1])]
-    assert gradients(criterion, P[0], 0) == pytest.approx(expected)  # p_k is detached, and so is p in the update
+    assert gradients(criterion, P[0], 0) == pytest.approx(expected)  # p_k is detached, and p in the update too
 
 
-def test_weighted_kr_moves_the_residual_matrix_as_kr_does() -> None:
+def test_weighted_kr_and_kr_give_the_residual_matrix_the_same_gradient() -> None:
     torch.manual_seed(0)
     weighted, plain = WeightedKR(3, alpha=0.5).double(), KRLoss(3, alpha=0.5).double()
     with torch.no_grad():
@@ -71,7 +73,7 @@ def test_weighted_kr_moves_the_residual_matrix_as_kr_does() -> None:
 
 
 @pytest.mark.parametrize("loss", [ClassMeanKR, WeightedKR])
-def test_variants_of_kr_follow_the_epochs_as_it_does(loss: Any) -> None:
+def test_variants_of_kr_take_the_schedules_of_kr(loss: Any) -> None:
     fading, ending, never = loss(3, gamma=0.5), loss(3, alpha=Truncated(2)), loss(3, gamma=0.0)
     seen = []
     for epoch in (0, 1, 2):
@@ -91,7 +93,7 @@ def slowly(epoch: float) -> float:
     return 1 / (1 + epoch)
 
 
-def test_settings_of_the_variants_of_kr_name_the_schedule() -> None:
+def test_settings_of_the_variants_of_kr_contain_the_schedule() -> None:
     settings = ClassMeanKR(3, gamma=0.5, label_smoothing=0.1, momentum=0.9).settings()
     schedule = "Exponential(alpha=1.0, gamma=0.5)"
     assert settings == {"num_labels": 3, "label_smoothing": 0.1, "alpha": schedule, "momentum": 0.9}

@@ -1,4 +1,4 @@
-"""The losses against numbers that are worked in plain Python, from predictions that are easy to write down."""
+"""The label-softening losses against numbers in plain Python."""
 
 import json
 import math
@@ -15,9 +15,9 @@ from kr_text.losses.label_softening import (
     LabelConfusion,
     LabelSmoothingPlusPlus,
     OnlineLabelSmoothing,
-    SofteningLoss,
     TeacherFreeKD,
 )
+from kr_text.losses.softening_loss import SofteningLoss
 from loss_cases import LABELS, P, ce, gradients, kl, logits_of, softmax, value
 
 LOSSES = {**SOFTENING_LOSSES, **KR_VARIANTS}
@@ -41,29 +41,29 @@ def test_online_smoothing_has_uniform_soft_labels_in_the_first_epoch() -> None:
     assert value(OnlineLabelSmoothing(3, alpha=0.7), P, [0, 0, 1]) == pytest.approx(0.7 * hard + 0.3 * soft, abs=1e-7)
 
 
-def test_online_smoothing_takes_the_means_of_what_was_correct_in_the_last_epoch() -> None:
+def test_soft_labels_of_online_smoothing_are_means_of_the_correct_predictions_of_the_last_epoch() -> None:
     criterion = OnlineLabelSmoothing(3)
     value(criterion, P, [0, 0, 1])
     value(criterion, [[0.7, 0.1, 0.2]], [0])
     criterion.end_epoch()
-    expected = [[0.6, 0.2, 0.2], [0.25, 0.5, 0.25], [1 / 3, 1 / 3, 1 / 3]]  # none of class 2
+    expected = [[0.6, 0.2, 0.2], [0.25, 0.5, 0.25], [1 / 3, 1 / 3, 1 / 3]]  # class 2 has no row
     torch.testing.assert_close(criterion.soft_labels, torch.tensor(expected))
     loss = 0.5 * ce([0, 1, 0], P[0]) + 0.5 * ce([0.25, 0.5, 0.25], P[0])
     assert value(criterion, [P[0]], [1]) == pytest.approx(loss, abs=1e-7)
 
 
-def test_online_smoothing_counts_each_epoch_anew() -> None:
+def test_online_smoothing_resets_its_counts_after_each_epoch() -> None:
     criterion = OnlineLabelSmoothing(3)
     value(criterion, P, [0, 0, 1])
     criterion.end_epoch()
     value(criterion, [[0.8, 0.1, 0.1]], [0])
-    torch.testing.assert_close(criterion.soft_labels[0], torch.tensor(P[0]))  # still those of the epoch before
+    torch.testing.assert_close(criterion.soft_labels[0], torch.tensor(P[0]))  # from the epoch before
     criterion.end_epoch()
     expected = [[0.8, 0.1, 0.1], [1 / 3] * 3, [1 / 3] * 3]
     torch.testing.assert_close(criterion.soft_labels, torch.tensor(expected))
 
 
-def test_online_smoothing_draws_the_prediction_to_both_labels() -> None:
+def test_online_smoothing_has_the_gradient_of_the_mixed_label() -> None:
     criterion = OnlineLabelSmoothing(3, alpha=0.25)
     value(criterion, [[0.6, 0.3, 0.1]], [0])
     criterion.end_epoch()
@@ -77,13 +77,13 @@ def test_label_smoothing_plus_plus_is_the_mean_of_both_cross_entropies() -> None
     y = [0.9, 0.05, 0.05]
     assert value(criterion, [P[0]], [0]) == pytest.approx((ce(y, P[0]) + ce(P[0], y)) / 2)
     with torch.no_grad():
-        criterion.c_matrix[1] = torch.tensor([1.0, 5.0, 2.0])  # its own entry has no part
+        criterion.c_matrix[1] = torch.tensor([1.0, 5.0, 2.0])  # the entry of the class itself is unused
     c = softmax([1.0, 2.0])
     y = [0.1 * c[0], 0.9, 0.1 * c[1]]
     assert value(criterion, [P[0]], [1]) == pytest.approx((ce(y, P[0]) + ce(P[0], y)) / 2)
 
 
-def test_label_smoothing_plus_plus_moves_network_and_label_by_one_cross_entropy_each() -> None:
+def test_label_smoothing_plus_plus_has_one_cross_entropy_for_the_network_and_one_for_the_label() -> None:
     criterion = LabelSmoothingPlusPlus(3, alpha=0.2).double()
     with torch.no_grad():
         criterion.c_matrix[0] = torch.tensor([5.0, 1.0, 2.0])
@@ -96,21 +96,21 @@ def test_label_smoothing_plus_plus_moves_network_and_label_by_one_cross_entropy_
     assert criterion.c_matrix.grad[1:].eq(0).all()
 
 
-def test_confidence_penalty_takes_the_entropy_off() -> None:
+def test_confidence_penalty_subtracts_the_entropy() -> None:
     hard = (ce([1, 0, 0], P[0]) + ce([1, 0, 0], P[1]) + ce([0, 1, 0], P[2])) / 3
     entropy = sum(ce(p, p) for p in P) / 3
     assert value(ConfidencePenalty(3), P, [0, 0, 1]) == pytest.approx(hard - 0.1 * entropy)
     assert value(ConfidencePenalty(3, beta=2.0), P, [0, 0, 1]) == pytest.approx(hard - 2.0 * entropy)
 
 
-def test_confidence_penalty_has_the_papers_gradient() -> None:
+def test_confidence_penalty_has_the_gradient_of_the_paper() -> None:
     entropy = ce(P[0], P[0])
     of_entropy = [p * (-math.log(p) - entropy) for p in P[0]]
     expected = [p - t - 0.5 * h for p, t, h in zip(P[0], [1, 0, 0], of_entropy, strict=True)]
     assert gradients(ConfidencePenalty(3, beta=0.5), P[0], 0) == pytest.approx(expected)
 
 
-def test_teacher_free_distillation_softens_the_teacher_alone() -> None:
+def test_teacher_free_distillation_softens_the_teacher_only() -> None:
     teacher = softmax([0.005 / 20, 0.99 / 20, 0.005 / 20])
     loss = 0.9 * ce([0, 1, 0], P[2]) + 0.1 * kl(teacher, P[2])
     assert value(TeacherFreeKD(3), [P[2]], [1]) == pytest.approx(loss, abs=1e-7)
@@ -123,7 +123,7 @@ def test_teacher_free_distillation_softens_the_teacher_alone() -> None:
     assert gradients(criterion, P[0], 0) == pytest.approx(expected, abs=1e-7)
 
 
-def test_label_confusion_makes_the_label_of_what_is_near_the_text() -> None:
+def test_label_confusion_softens_the_label_by_the_similarity_of_text_and_classes() -> None:
     criterion = LabelConfusion(3, num_features=1, alpha=2.0).double()
     with torch.no_grad():
         criterion.label_embedding.copy_(torch.tensor([[0.5], [1.0], [-1.0]]))
@@ -138,11 +138,11 @@ def test_label_confusion_makes_the_label_of_what_is_near_the_text() -> None:
     assert loss.item() == pytest.approx(kl(label, P[1]))
 
 
-def test_label_confusion_has_the_papers_alpha() -> None:
+def test_label_confusion_has_the_alpha_of_the_paper() -> None:
     assert LabelConfusion(3, num_features=2).settings()["alpha"] == 4.0
 
 
-def test_gradients_of_label_confusion_flow_through_the_label_too() -> None:
+def test_gradients_of_label_confusion_also_flow_through_the_label() -> None:
     torch.manual_seed(0)
     criterion = LabelConfusion(3, num_features=2, alpha=1.0).double()
     features = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
@@ -158,11 +158,11 @@ def test_gradients_of_label_confusion_flow_through_the_label_too() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_settings_are_json_and_make_the_same_loss_again(name: str) -> None:
+def test_settings_are_json_and_recreate_the_loss(name: str) -> None:
     criterion = make(name)
     settings = json.loads(json.dumps(criterion.settings()))
     assert settings["num_labels"] == 3
-    if not name.startswith("kr-"):  # whose schedule is text
+    if not name.startswith("kr-"):  # their schedule is text
         assert LOSSES[name](**settings).settings() == criterion.settings()
     assert all(f"{key}=" in repr(criterion) for key in settings)
 
@@ -180,7 +180,7 @@ def test_extreme_logits_have_finite_losses_and_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_bf16_logits_are_widened_first(name: str) -> None:
+def test_bf16_logits_are_widened_to_float32(name: str) -> None:
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
     narrow, wide = call(make(name), logits), call(make(name), logits.float())
     assert narrow.dtype == torch.float32
@@ -188,7 +188,7 @@ def test_bf16_logits_are_widened_first(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_state_is_saved_and_continues_where_it_was(name: str) -> None:
+def test_a_loaded_state_continues_like_the_saved_loss(name: str) -> None:
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     first, second = make(name), make(name)
     call(first, logits)
@@ -220,14 +220,14 @@ def test_nothing_is_counted_in_eval_mode(loss: Any) -> None:
         (ConfidencePenalty, {"beta": -0.1}, "beta must be at least 0 and finite, got -0.1"),
         (ConfidencePenalty, {"beta": float("inf")}, "beta must be at least 0 and finite, got inf"),
         (TeacherFreeKD, {"alpha": float("nan")}, r"alpha must be in \[0, 1\], got nan"),
-        (TeacherFreeKD, {"tau": 0.0}, "tau must be above 0, got 0.0"),
+        (TeacherFreeKD, {"tau": 0.0}, "tau must be above 0 and finite, got 0.0"),
         (TeacherFreeKD, {"correct": 1.2}, r"correct must be in \[0, 1\], got 1.2"),
         (LabelConfusion, {"num_features": 0}, "num_features must be at least 1, got 0"),
         (LabelConfusion, {"num_features": 2, "alpha": -1.0}, "alpha must be at least 0 and finite, got -1.0"),
         (ClassMeanKR, {"momentum": 1.5}, r"momentum must be in \[0, 1\], got 1.5"),
         (ClassMeanKR, {"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
         (WeightedKR, {"alpha": -1.0}, "alpha must be at least 0 and finite, got -1.0"),
-        (WeightedKR, {"alpha": lambda epoch: -1.0}, "alpha must be at least 0 and finite, got -1.0"),
+        (WeightedKR, {"alpha": lambda epoch: -1.0}, "alpha in epoch 0 must be at least 0 and finite, got -1.0"),
         (WeightedKR, {"gamma": 2.0}, r"gamma must be in \[0, 1\], got 2.0"),
     ],
 )

@@ -1,3 +1,5 @@
+"""Schedules of alpha."""
+
 import math
 from collections.abc import Callable
 
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kr_text.losses.schedules import Constant, Exponential, Truncated
+from kr_text.losses.schedules import Constant, Exponential, Truncated, alpha_at, make_schedule
 
 
 def test_exponential_is_alpha_times_gamma_to_the_epochs_completed() -> None:
@@ -29,12 +31,14 @@ def test_gamma_1_keeps_alpha() -> None:
 
 
 @given(st.floats(0, 10), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
-def test_exponential_never_grows_nor_leaves_0_to_alpha(alpha: float, gamma: float, a: float, b: float) -> None:
+def test_exponential_never_increases_and_stays_between_0_and_alpha(
+    alpha: float, gamma: float, a: float, b: float
+) -> None:
     schedule = Exponential(alpha, gamma)
     assert alpha >= schedule(min(a, b)) >= schedule(max(a, b)) >= 0
 
 
-def test_truncated_stops_when_so_many_epochs_are_completed() -> None:
+def test_truncated_is_0_once_that_many_epochs_are_completed() -> None:
     # Eq. 15: 1 while epochs < 20, 0 from 20 on.
     schedule = Truncated(until=20)
     assert [schedule(epoch) for epoch in (0, 19, 19.9, 20, 21)] == [1, 1, 1, 0, 0]
@@ -64,7 +68,23 @@ def test_gamma_outside_0_to_1_is_refused(gamma: float) -> None:
         Exponential(gamma=gamma)
 
 
-@pytest.mark.parametrize("until", [-1, math.nan])
-def test_truncation_before_the_start_is_refused(until: float) -> None:
-    with pytest.raises(ValueError, match=f"^until must be at least 0, got {until}$"):
+@pytest.mark.parametrize("until", [-1, math.nan, math.inf])
+def test_until_below_0_or_not_finite_is_refused(until: float) -> None:
+    with pytest.raises(ValueError, match=f"^until must be at least 0 and finite, got {until}$"):
         Truncated(until=until)
+
+
+def test_make_schedule_gives_the_schedule_of_the_settings() -> None:
+    assert make_schedule() == Exponential(1.0, 0.99)
+    assert make_schedule(0.3, 0.9) == Exponential(0.3, 0.9)
+    assert make_schedule(0.3, until=2) == Truncated(2, 0.3)
+    schedule = Constant(0.5)
+    assert make_schedule(schedule) is schedule
+    with pytest.raises(ValueError, match=r"^alpha must be a number where until is given, got Constant\(alpha=0\.5\)$"):
+        make_schedule(schedule, until=2)
+
+
+def test_alpha_of_a_schedule_is_checked_in_each_epoch() -> None:
+    assert alpha_at(Constant(0.5), 3) == 0.5
+    with pytest.raises(ValueError, match=r"^alpha in epoch 3 must be at least 0 and finite, got -2$"):
+        alpha_at(lambda epoch: 1 - epoch, 3)

@@ -9,15 +9,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2ForSequenceClassification, TrainerCallback, set_seed
 
-from kr_text.losses.by_name import last_linear
 from kr_text.losses.kr_variants import KR_VARIANTS, ClassMeanKR, WeightedKR
 from kr_text.losses.label_softening import (
     SOFTENING_LOSSES,
     ConfidencePenalty,
     LabelConfusion,
     LabelSmoothingPlusPlus,
-    SofteningLoss,
 )
+from kr_text.losses.softening_loss import SofteningLoss, last_linear
 from kr_text.models import MODELS
 from kr_text.trainer.softening_trainer import LOSS_FILE, SofteningTrainer
 from trainer_cases import NUM_LABELS, VOCAB_SIZE, Interrupt, arguments, bert, collate, rows, training_logs, weights
