@@ -1,4 +1,4 @@
-"""The loop of docs/trainer.md, as a program: python accelerate_loop.py FOLDER BATCH_SIZE."""
+"""Runs the accelerate loop of docs/trainer.md: python accelerate_loop.py FOLDER BATCH_SIZE."""
 
 import os
 import re
@@ -17,7 +17,7 @@ DOCS = (Path(__file__).parent.parent / "docs" / "trainer.md").read_text(encoding
 
 
 def run(folder: Path, batch_size: int) -> None:
-    """Leaves the residual matrix and the model of each process in `folder`."""
+    """Trains, and writes the residual matrix and the model of each process to `folder`."""
     loop = next(code for code in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL) if "Accelerator" in code)
     model, criterion = bert(), KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
     groups: list[dict[str, Any]] = [{"params": model.parameters()}, {"params": criterion.parameters(), "lr": 1.0}]
@@ -37,4 +37,4 @@ def run(folder: Path, batch_size: int) -> None:
 
 if __name__ == "__main__":
     run(Path(sys.argv[1]), int(sys.argv[2]))
-    os._exit(0)  # threads of torch.distributed may crash a process that ends as usual, or keep it from ending
+    os._exit(0)  # threads of torch.distributed may crash or block a normal exit

@@ -1,4 +1,4 @@
-"""A tiny data set, two tiny models and a run of them: what the tests of the trainer share, also in other processes."""
+"""A tiny data set, tiny models and short runs, shared by the tests of the trainers and by their worker processes."""
 
 import inspect
 from pathlib import Path
@@ -25,14 +25,14 @@ LOGGED = ("loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha")
 
 
 def rows(num_rows: int = 32, seed: int = 0) -> Dataset:
-    """Texts whose first word tells the class, and classes that come in pairs."""
+    """Texts whose first token determines the class."""
     generator = torch.Generator().manual_seed(seed)
     input_ids = torch.randint(2, VOCAB_SIZE, (num_rows, SEQ_LEN), generator=generator)
     return Dataset.from_dict({"input_ids": input_ids.tolist(), "labels": (input_ids[:, 0] % NUM_LABELS).tolist()})
 
 
 def token_rows(num_rows: int = 16) -> Dataset:
-    """Rows for token classification with ever more ignored labels."""
+    """Rows for token classification. Row i has i % SEQ_LEN ignored labels."""
     generator = torch.Generator().manual_seed(0)
     input_ids = torch.randint(2, VOCAB_SIZE, (num_rows, SEQ_LEN), generator=generator)
     labels = input_ids % NUM_LABELS
@@ -91,14 +91,14 @@ def arguments(folder: Path, **settings: Any) -> TrainingArguments:
     return TrainingArguments(output_dir=str(folder), **{**defaults, **settings})
 
 
-OF_THE_TRAINER = inspect.signature(Trainer).parameters.keys() | inspect.signature(KRTrainer).parameters.keys()
+TRAINER_ARGUMENTS = inspect.signature(Trainer).parameters.keys() | inspect.signature(KRTrainer).parameters.keys()
 
 
 def make_trainer(
     folder: Path, model: Any = None, data: Any = None, trainer_class: type[KRTrainer] = KRTrainer, **settings: Any
 ) -> KRTrainer:
-    """A trainer of FastText on `rows()`, unless told otherwise; `settings` are its arguments and TrainingArguments."""
-    own = {name: settings.pop(name) for name in OF_THE_TRAINER & settings.keys()}
+    """Returns a trainer, by default of FastText on `rows()`. `settings` go to the trainer or to TrainingArguments."""
+    own = {name: settings.pop(name) for name in TRAINER_ARGUMENTS & settings.keys()}
     if "model_init" not in own:
         own["model"] = model or fasttext()
     return trainer_class(
@@ -115,7 +115,7 @@ def trained(folder: Path, model: Any = None, data: Any = None, *, resume: bool =
 
 
 class Interrupt(TrainerCallback):
-    """Stops the first run between two micro-batches of its first step."""
+    """Interrupts the first run between two micro-batches of its first step."""
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -142,7 +142,7 @@ def training_logs(trainer: Trainer) -> list[dict[str, float]]:
 
 
 def numbers(trainer: Trainer) -> list[dict[str, float]]:
-    """All that was logged, but how long it took."""
+    """Returns all log entries without timings."""
     timed = ("runtime", "per_second")
     return [
         {name: value for name, value in entry.items() if not name.endswith(timed)}

@@ -1,6 +1,6 @@
-"""A training in processes of its own: python trainer_worker.py FOLDER SETTINGS, the settings as JSON.
+"""Trains in a separate process: python trainer_worker.py FOLDER SETTINGS, with the settings as JSON.
 
-Each rank leaves the residual matrix after every step in FOLDER/rank{N}.safetensors; the first one, the weights, too.
+Each rank writes the residual matrices of all steps to FOLDER/rank{N}.safetensors. Rank 0 also writes the weights.
 """
 
 import json
@@ -23,7 +23,7 @@ from trainer_cases import NUM_LABELS, bert, make_trainer, matrix, rows, token_be
 
 
 class Record(TrainerCallback):
-    """Keeps the residual matrix of every step, and kills the process at one of them."""
+    """Records the residual matrix after every step, and kills the process at `kill_at_step`."""
 
     def __init__(self, kill_at_step: int | None) -> None:
         self.kill_at_step = kill_at_step
@@ -37,7 +37,7 @@ class Record(TrainerCallback):
 
 
 class Sharding(KRTrainer):
-    """With FSDP, which accelerate turns on for accelerators only, on CPUs."""
+    """A KRTrainer with FSDP on CPUs. accelerate enables FSDP on accelerators only."""
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -48,7 +48,11 @@ class Sharding(KRTrainer):
 
 
 def start_deepspeed() -> dict[str, Any]:
-    """The processes of DeepSpeed on CPUs: accelerate counts them on accelerators only. Returns the argument for it."""
+    """Sets up the processes of DeepSpeed on CPUs, which accelerate does on accelerators only.
+
+    Returns:
+        Value for `TrainingArguments.accelerator_config`.
+    """
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     state = PartialState()
     state.backend = "gloo"
@@ -58,7 +62,7 @@ def start_deepspeed() -> dict[str, Any]:
 
 
 def run(folder: Path, settings: dict[str, Any]) -> KRTrainer:
-    """Trains BERT on texts, or with `tokens` on tokens with unevenly ignored labels."""
+    """Trains BERT on texts, or if `settings` has `tokens`, on tokens with unevenly ignored labels."""
     tokens, dropout = settings.pop("tokens", False), settings.pop("dropout", 0.1)
     if "deepspeed" in settings:
         settings |= {"use_cpu": False, "accelerator_config": start_deepspeed()}
@@ -82,10 +86,10 @@ def run(folder: Path, settings: dict[str, Any]) -> KRTrainer:
 
 
 def whole(weight: Tensor) -> Tensor:
-    """The weight, whose shards all ranks bring together."""
+    """Returns the full weight, gathered from all ranks if it is sharded."""
     return (weight.full_tensor() if isinstance(weight, DTensor) else weight).clone()
 
 
 if __name__ == "__main__":
     run(Path(sys.argv[1]), json.loads(sys.argv[2])).accelerator.wait_for_everyone()
-    os._exit(0)  # threads of torch.distributed may crash a process that ends as usual, or keep it from ending
+    os._exit(0)  # threads of torch.distributed may crash or block a normal exit

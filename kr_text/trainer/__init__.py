@@ -1,6 +1,7 @@
-"""The Trainers of Knowledge Refinery and of the losses that it is compared with."""
+"""The Trainers for Knowledge Refinery and for the losses it is compared with."""
 
 from kr_text.trainer.kr_trainer import KRTrainer
+from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.trainer.softening_trainer import SofteningTrainer
 
-__all__ = ["KRTrainer", "SofteningTrainer"]
+__all__ = ["KRTrainer", "MutualPair", "SofteningTrainer"]

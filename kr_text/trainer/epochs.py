@@ -1,17 +1,18 @@
-"""How a loss of ours follows the model's training: the epochs completed, and where its learning rate stands."""
+"""Epoch count and learning-rate fraction for losses with parameters of their own."""
 
 import math
 from typing import Any
 
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+RESIDUAL_LEARNING_RATE = 1e-2  # Adam's, for the residual matrix or whatever else a loss learns
 
 
 class EpochCounter(TrainerCallback):
-    """Counts the epochs completed, which the Trainer tells as a fraction, in a run that resumes too.
+    """Counts the completed epochs, also in a resumed run. The Trainer itself reports epochs as a fraction.
 
     Attributes:
-        epochs_completed: those before the one that runs.
+        epochs_completed: Number of epochs before the current epoch.
     """
 
     def __init__(self) -> None:
@@ -20,27 +21,30 @@ class EpochCounter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """To the epoch before that where training starts."""
-        self.epochs_completed = math.floor(state.epoch or 0) - 1  # the epoch that is to begin, or to go on, is the next
+        """Starts counting one epoch before the first."""
+        self.epochs_completed = math.floor(state.epoch or 0) - 1  # on_epoch_begin follows, also in a resumed epoch
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """One more is completed."""
+        """Adds one epoch."""
         self.epochs_completed += 1
 
 
-def share_of_peak(optimizer: torch.optim.Optimizer | None, peak: float) -> float:
-    """The model's learning rate as a share of its peak; 1 without one, as for Adafactor with steps of its own.
+def learning_rate_fraction(trainer: Trainer) -> float:
+    """Returns the model's current learning rate as a fraction of its peak, in [0, 1].
 
-    1 too where it is above what is noted as its peak, as by `CyclicLR`, which notes its least.
+    The peak is the first of these that exists: `max_lr` (set by `OneCycleLR`) and `initial_lr` (set by other
+    schedulers) of the optimizer's first parameter group, the optimizer's default, and `args.learning_rate`.
+
+    The fraction is 1 without a learning rate (a peak of 0, or Adafactor with relative steps), and where the rate
+    exceeds the recorded peak: `CyclicLR` records its lowest rate as `initial_lr`.
 
     Args:
-        optimizer: the Trainer's, while it trains.
-        peak: where neither a scheduler has noted it nor the optimizer.
+        trainer: A Trainer that is training, and so has an optimizer.
     """
-    assert optimizer is not None
-    group = optimizer.param_groups[0]
-    defaults = getattr(optimizer, "defaults", {})
-    peak = group.get("max_lr", group.get("initial_lr", defaults.get("lr", peak)))  # the first is of OneCycleLR
+    assert trainer.optimizer is not None
+    group = trainer.optimizer.param_groups[0]
+    defaults = getattr(trainer.optimizer, "defaults", {})
+    peak = group.get("max_lr", group.get("initial_lr", defaults.get("lr", trainer.args.learning_rate)))
     return min(1.0, float(group["lr"] / peak)) if peak and not group.get("relative_step") else 1.0

@@ -1,4 +1,4 @@
-"""Two classifiers that are trained together (deep mutual learning)."""
+"""The two networks of deep mutual learning, as one model."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,22 +10,27 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 @dataclass
 class MutualOutput(SequenceClassifierOutput):
-    """What a pair gives in training: `logits` of the first network, and `peer_logits` of the second."""
+    """The output of a `MutualPair` in training: `logits` of `first` and `peer_logits` of `second`, both (batch, K)."""
 
     peer_logits: Tensor | None = None
 
 
 class MutualPair(nn.Module):
-    """Two classifiers that are trained together with `MutualLoss`; the first is the one that is kept.
-
-    In evaluation only the first is run.
+    """Two classifiers that are trained together with `MutualLoss`. Only `first` is evaluated and kept.
 
     Args:
-        first: the model that predicts.
-        second: another one for the same inputs and labels, which starts from other weights.
+        first: Model that makes the predictions.
+        second: Model for the same inputs and labels that starts from different weights.
 
     Raises:
-        ValueError: the models have different numbers of labels.
+        ValueError: The models have different numbers of labels.
+
+    Example::
+
+        pair = MutualPair(first, second)
+        loss = make_loss("dml", pair, num_labels, {})
+        SofteningTrainer(model=pair, args=args, train_dataset=train_dataset, loss=loss).train()
+        pair.first.save_pretrained("classifier")
     """
 
     def __init__(self, first: PreTrainedModel, second: PreTrainedModel) -> None:
@@ -38,7 +43,7 @@ class MutualPair(nn.Module):
         self.config = first.config
 
     def forward(self, **inputs: Any) -> SequenceClassifierOutput:
-        """The logits for what `first` takes, without labels; in training, both networks'."""
+        """Returns the logits of `first`, and in training also those of `second`. `inputs` exclude the labels."""
         logits = cast(Tensor, self.first(**inputs)["logits"])
         if not self.training:
             return SequenceClassifierOutput(logits=logits)

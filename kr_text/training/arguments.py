@@ -14,6 +14,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
 from kr_text.models import MODELS
+from kr_text.trainer.epochs import RESIDUAL_LEARNING_RATE
 from kr_text.training.recipes import recipe
 
 # How the Trainer is told to batch texts of like length: transformers 5.0 and 5.1 have a flag for it.
@@ -58,7 +59,9 @@ class RunArguments:
     loss_overrides: str | None = _flag(
         None, "settings of the loss, as in alpha=0.3,until=2,label_smoothing=0.2,divergence=as_printed"
     )
-    residual_learning_rate: float = _flag(1e-2, "learning rate of the residual matrix, or of what else a loss learns")
+    residual_learning_rate: float = _flag(
+        RESIDUAL_LEARNING_RATE, "learning rate of the residual matrix, or of what else a loss learns"
+    )
     teacher: str | None = _flag(None, "for loss kd: a saved classifier of any kind, a folder or an id on the Hub")
     text_column: str | None = _flag(None, "column with the text; several, comma-separated, are joined")
     label_column: str | None = _flag(None, "column with the class")

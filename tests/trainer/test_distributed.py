@@ -1,4 +1,4 @@
-"""Two processes against one, started by torchrun: on CPUs, `accelerate launch` starts several only with MPI."""
+"""Two processes compared with one. torchrun starts them, since `accelerate launch` needs MPI for several on CPUs."""
 
 import json
 import os
@@ -17,11 +17,11 @@ TESTS = Path(__file__).parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-FSDP = {"transformer_layer_cls_to_wrap": ["BertLayer"]}  # else the embeddings are wrapped twice
+FSDP = {"transformer_layer_cls_to_wrap": ["BertLayer"]}  # otherwise the embeddings are wrapped twice
 DEEPSPEED = {
     "zero_optimization": {"stage": 2},
-    "zero_allow_untested_optimizer": True,  # SGD
-    "zero_force_ds_cpu_optimizer": False,  # nor Adam of its own
+    "zero_allow_untested_optimizer": True,  # torch's SGD
+    "zero_force_ds_cpu_optimizer": False,  # not DeepSpeedCPUAdam
     "train_batch_size": "auto",
     "train_micro_batch_size_per_gpu": "auto",
     "gradient_accumulation_steps": "auto",
@@ -56,7 +56,7 @@ def launch(launcher: list[str], script: str, *arguments: str | Path, **environme
     ids=["texts", "tokens", "fsdp", "deepspeed"],
 )
 def test_two_processes_equal_one(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """At the same global batch; the tokens have unevenly ignored labels, and the last batch of an epoch is ragged."""
+    """Compares runs with the same global batch size. Token rows have unevenly ignored labels and a short last batch."""
     settings = {"optim": "sgd", "dropout": 0.0, **settings}
     whole = {name: value for name, value in settings.items() if not name.startswith(("fsdp", "deepspeed"))}
     one = run(tmp_path / "one", {**whole, "per_device_train_batch_size": 4})
@@ -73,7 +73,7 @@ def test_two_processes_equal_one(tmp_path: Path, settings: dict[str, Any]) -> No
 
 
 def test_accelerate_loop_of_two_processes_equals_one(tmp_path: Path) -> None:
-    cpu = {"ACCELERATE_USE_CPU": "true"}  # without it a bare Accelerator() waits for no other CPU
+    cpu = {"ACCELERATE_USE_CPU": "true"}  # otherwise Accelerator() does not wait for the other process
     launch([sys.executable], "accelerate_loop.py", tmp_path / "one", "8", **cpu)
     launch(TORCHRUN, "accelerate_loop.py", tmp_path / "two", "4", **cpu)
     one = load_file(tmp_path / "one" / "rank0.safetensors")

@@ -1,4 +1,4 @@
-"""Every kind of classification head of transformers: trained with KRTrainer, saved, loaded, and asked."""
+"""Classification heads of transformers: trained with KRTrainer, saved, loaded and evaluated."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -93,9 +93,9 @@ HEADS: dict[str, tuple[Any, PreTrainedConfig, Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("default:.*torch.jit.script.* is deprecated:DeprecationWarning")  # in older models' code
+@pytest.mark.filterwarnings("default:.*torch.jit.script.* is deprecated:DeprecationWarning")  # used by older models
 @pytest.mark.parametrize("name", HEADS)
-def test_head_is_trained_saved_loaded_and_asked(tmp_path: Path, name: str) -> None:
+def test_head_is_trained_saved_loaded_and_evaluated(tmp_path: Path, name: str) -> None:
     auto_class, config, make_inputs = HEADS[name]
     config.num_labels = NUM_LABELS
     generator = torch.Generator().manual_seed(0)

@@ -1,3 +1,5 @@
+"""KRTrainer: its loss, its steps, its logs and the arguments it refuses."""
+
 import math
 from pathlib import Path
 from typing import Any
@@ -52,9 +54,9 @@ def test_one_batch_equals_its_micro_batches(tmp_path: Path, make_model: Any) -> 
     torch.testing.assert_close(weights(parts), weights(whole), rtol=0, atol=1e-6)
     torch.testing.assert_close(matrix(parts), matrix(whole), rtol=0, atol=1e-6)
     assert matrix(whole).abs().max() > 1e-3
-    for of_parts, of_whole in zip(training_logs(parts), training_logs(whole), strict=True):
+    for part, full in zip(training_logs(parts), training_logs(whole), strict=True):
         for name in ("loss", *LOGGED):
-            assert of_parts[name] == pytest.approx(of_whole[name], abs=1e-6)
+            assert part[name] == pytest.approx(full[name], abs=1e-6)
 
 
 def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_micro_batches_with_unevenly_ignored_labels_equal_one_batch(tmp_path: Pa
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
     ]
     for settings in batches:
-        data = token_rows(8)  # one step: 8 rows at once, or 3 + 3 + 2
+        data = token_rows(8)  # one step of 8 rows, or of 3 + 3 + 2 rows
         models.append(trained(tmp_path, token_bert(), data, num_train_epochs=1, optim="sgd", **settings))
     torch.testing.assert_close(weights(models[1]), weights(models[0]), rtol=0, atol=1e-6)
     torch.testing.assert_close(matrix(models[1]), matrix(models[0]), rtol=0, atol=1e-6)
@@ -76,13 +78,13 @@ def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     trainer = trained(tmp_path, bert(), rows(8), loss=criterion, lr_scheduler_type="constant", **settings)
     model, criterion = bert(), KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
     batch = collate(rows(8).to_list())
-    of_network = torch.optim.SGD(model.parameters(), lr=1e-2)
-    of_matrix = torch.optim.Adam(criterion.parameters(), lr=1e-2)
-    for epoch in range(3):  # of one batch
+    model_optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    residual_optimizer = torch.optim.Adam(criterion.parameters(), lr=1e-2)
+    for epoch in range(3):  # one batch per epoch
         criterion.set_epoch(epoch)
         loss = criterion(model(batch["input_ids"]).logits, batch["labels"])
         loss.backward()
-        for optimizer in (of_network, of_matrix):
+        for optimizer in (model_optimizer, residual_optimizer):
             optimizer.step()
             optimizer.zero_grad()
         assert training_logs(trainer)[epoch]["loss"] == pytest.approx(loss.item(), abs=1e-4)
@@ -98,7 +100,7 @@ def test_ce_is_plain_trainer_bit_for_bit(tmp_path: Path) -> None:
     assert numbers(ours) == numbers(plain)
 
 
-def test_ls_is_label_smoothing_factor(tmp_path: Path) -> None:
+def test_ls_equals_label_smoothing_factor(tmp_path: Path) -> None:
     ours = trained(tmp_path, bert(), loss="ls")
     args = arguments(tmp_path, label_smoothing_factor=0.1)
     plain = Trainer(model=bert(), args=args, train_dataset=rows(), data_collator=collate)
@@ -108,7 +110,7 @@ def test_ls_is_label_smoothing_factor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_loss_is_the_one_that_is_named(tmp_path: Path, name: str) -> None:
+def test_loss_name_selects_the_loss(tmp_path: Path, name: str) -> None:
     criterion = KRTrainer(model=fasttext(), args=arguments(tmp_path), loss=name).criterion
     expected = named_loss(name, NUM_LABELS)
     assert (criterion and criterion.settings()) == (expected and expected.settings())
@@ -120,7 +122,7 @@ def test_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
     assert logs
     for entry in logs:
         total = entry["loss_hard"] + entry["alpha"] * (entry["loss_residual"] + entry["loss_update"])
-        assert entry["loss"] == pytest.approx(total, abs=2e-3)  # alpha is a mean over steps of two epochs
+        assert entry["loss"] == pytest.approx(total, abs=2e-3)  # alpha is a mean over two epochs
         assert 0 <= entry["js_divergence"] <= math.log(2)
 
 
@@ -146,7 +148,7 @@ def test_truncation_freezes_the_residual_matrix(tmp_path: Path) -> None:
     torch.testing.assert_close(matrix(two), matrix(one), rtol=0, atol=0)
 
 
-def test_residual_learning_rate_follows_the_models_schedule(tmp_path: Path) -> None:
+def test_residual_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
     seen = []
 
     class Watch(TrainerCallback):
@@ -165,7 +167,7 @@ def test_residual_learning_rate_follows_the_models_schedule(tmp_path: Path) -> N
     assert seen == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
-def test_the_loss_is_not_the_models(tmp_path: Path) -> None:
+def test_residual_matrix_is_not_a_parameter_of_the_model(tmp_path: Path) -> None:
     trainer = trained(tmp_path)
     assert type(trainer.model) is FastTextForSequenceClassification
     assert dict(trainer.model.named_parameters()).keys() == dict(fasttext().named_parameters()).keys()
@@ -179,15 +181,15 @@ def test_the_loss_is_not_the_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"max_grad_norm": 1e-3}, {"weight_decay": 10.0}])
-def test_clipping_and_weight_decay_leave_the_residual_matrix_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """In the first step, where both networks still are the same, so that S gets the same gradient."""
+def test_clipping_and_weight_decay_do_not_change_the_residual_matrix(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Compares the first step, in which both networks give S the same gradient."""
     plain = trained(tmp_path, bert(), max_steps=1, max_grad_norm=0.0)
     other = trained(tmp_path, bert(), max_steps=1, **{"max_grad_norm": 0.0, **settings})
     assert any(not torch.equal(weights(plain)[name], weights(other)[name]) for name in weights(plain))
     torch.testing.assert_close(matrix(other), matrix(plain), rtol=0, atol=0)
 
 
-def test_the_gradient_norm_is_that_of_the_model_alone(tmp_path: Path) -> None:
+def test_gradient_norm_excludes_the_residual_matrix(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"label_smoothing": 0.1, "alpha": 300.0}
     trainer = trained(tmp_path, bert(), rows(8), max_steps=1, loss=KRLoss(NUM_LABELS, **settings))
     model, criterion, batch = bert(), KRLoss(NUM_LABELS, **settings), collate(rows(8).to_list())
@@ -212,7 +214,7 @@ def test_evaluation_is_plain_cross_entropy(tmp_path: Path) -> None:
 
 
 class Plain(nn.Module):
-    """A network that knows neither labels nor a config."""
+    """A module without a config whose forward takes no labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,7 +242,7 @@ def test_any_module_whose_output_has_logits_can_be_trained(tmp_path: Path, remov
 
 
 class Fixed(Plain):
-    """It says that it is in training, or that it is not, whatever it is told."""
+    """A module whose `training` flag never changes."""
 
     def __init__(self, training: bool) -> None:
         super().__init__()
@@ -251,7 +253,7 @@ class Fixed(Plain):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_what_the_model_says_does_not_decide_between_training_and_evaluation(tmp_path: Path, training: bool) -> None:
+def test_enabled_gradients_decide_between_training_and_evaluation(tmp_path: Path, training: bool) -> None:
     trainers = []
     for make_model in (Plain, lambda: Fixed(training)):
         set_seed(0)
@@ -265,7 +267,7 @@ def test_what_the_model_says_does_not_decide_between_training_and_evaluation(tmp
     assert fixed.criterion.residual_matrix.grad is None
 
 
-def test_labels_of_32_bits_are_trained_and_evaluated(tmp_path: Path) -> None:
+def test_int32_labels_equal_int64_labels(tmp_path: Path) -> None:
     data = rows().cast_column("labels", Value("int32"))
 
     def collate_as_they_are(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -276,12 +278,11 @@ def test_labels_of_32_bits_are_trained_and_evaluated(tmp_path: Path) -> None:
     assert numbers(narrow) == numbers(trained(tmp_path, **settings))
 
 
-def test_ce_asks_nothing_of_the_model(tmp_path: Path) -> None:
+def test_ce_works_without_a_config(tmp_path: Path) -> None:
     KRTrainer(model=Plain(), args=arguments(tmp_path), loss="ce")
 
 
-def test_a_batch_without_a_label_that_counts_moves_nothing(tmp_path: Path) -> None:
-    """As in token classification with rows one by one, of which some are padding alone."""
+def test_batch_of_ignored_labels_keeps_everything_finite(tmp_path: Path) -> None:
     data = token_rows(4)
     data = Dataset.from_dict({"input_ids": data["input_ids"], "labels": [[-100] * SEQ_LEN, *data["labels"][1:]]})
     trainer = trained(tmp_path, token_bert(), data, per_device_train_batch_size=1)
@@ -291,8 +292,8 @@ def test_a_batch_without_a_label_that_counts_moves_nothing(tmp_path: Path) -> No
     assert all(math.isfinite(value) for entry in training_logs(trainer) for value in entry.values())
 
 
-def test_a_run_that_was_interrupted_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
-    """As in a notebook: stopped, and started again."""
+def test_training_after_an_interrupt_equals_training_from_scratch(tmp_path: Path) -> None:
+    """Interrupts and restarts training, as in a notebook."""
     settings: dict[str, Any] = {"gradient_accumulation_steps": 2}
     trainer = make_trainer(tmp_path, bert(), callbacks=[Interrupt()], **settings)
     with pytest.raises(KeyboardInterrupt):
@@ -301,10 +302,10 @@ def test_a_run_that_was_interrupted_leaves_nothing_behind_for_the_next(tmp_path:
     whole = trained(tmp_path, bert(), **settings)
     torch.testing.assert_close(matrix(trainer), matrix(whole), rtol=0, atol=0)
     torch.testing.assert_close(weights(trainer), weights(whole), rtol=0, atol=0)
-    assert numbers(trainer)[:-1] == numbers(whole)[:-1]  # the last line has the operations of all runs
+    assert numbers(trainer)[:-1] == numbers(whole)[:-1]  # the last entry sums the FLOPs of both runs
 
 
-def test_a_residual_matrix_that_asks_for_no_gradient_stays(tmp_path: Path) -> None:
+def test_frozen_residual_matrix_does_not_change(tmp_path: Path) -> None:
     criterion = KRLoss(NUM_LABELS)
     criterion.residual_matrix.requires_grad_(False)
     assert not matrix(trained(tmp_path, loss=criterion)).any()
@@ -322,18 +323,20 @@ def test_two_classes_warn_and_train(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"loss": "kl"}, "loss must be one of ce, ls, kr, kr-ls, or a KRLoss; got 'kl'"),
-        ({"loss": KRLoss(3)}, "loss must be for the model's 4 labels, got one for 3"),
+        ({"loss": KRLoss(3)}, "loss must have the model's 4 labels, got 3"),
         ({"compute_loss_func": lambda *_, **__: 0}, "compute_loss_func must be None"),
         ({"loss": nn.CrossEntropyLoss()}, "loss must be one of ce, .* or a KRLoss; got a CrossEntropyLoss"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+def test_unsuitable_arguments_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         KRTrainer(model=fasttext(), args=arguments(tmp_path), **settings)
 
 
-def test_label_smoothing_beside_the_loss_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"label_smoothing_factor must be 0 beside this loss, got 0\.1"):
+def test_label_smoothing_factor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"label_smoothing_factor must be 0, got 0\.1; set label smoothing in the loss"
+    ):
         KRTrainer(model=fasttext(), args=arguments(tmp_path, label_smoothing_factor=0.1))
 
 
@@ -345,7 +348,7 @@ def test_label_smoothing_beside_the_loss_is_refused(tmp_path: Path) -> None:
         ({"num_labels": 4, "problem_type": "multi_label_classification"}, "got 'multi_label_classification'"),
     ],
 )
-def test_heads_whose_labels_are_no_classes_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+def test_regression_and_multi_label_heads_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     config = bert_config()
     for name, value in settings.items():
         setattr(config, name, value)
@@ -354,7 +357,7 @@ def test_heads_whose_labels_are_no_classes_are_refused(tmp_path: Path, settings:
     KRTrainer(model=BertForSequenceClassification(config), args=arguments(tmp_path), loss="ce")
 
 
-def test_labels_that_are_floats_are_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_float_labels_are_refused_before_the_first_step(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, fasttext(), rows().cast_column("labels", Value("float32")))
     with pytest.raises(ValueError, match=r"labels must be whole numbers, got torch\.float32"):
         trainer.train()
@@ -378,7 +381,7 @@ def test_batch_without_labels_is_refused(tmp_path: Path) -> None:
         trained(tmp_path, data=rows().remove_columns("labels"))
 
 
-def test_class_weights_are_averaged_as_cross_entropy_averages_them(tmp_path: Path) -> None:
+def test_class_weights_are_averaged_as_in_cross_entropy(tmp_path: Path) -> None:
     class_weights = torch.tensor([1.0, 2.0, 0.5, 4.0])
     criterion = KRLoss(NUM_LABELS, alpha=0.0, class_weights=class_weights)
     settings: dict[str, Any] = {"max_steps": 1, "optim": "sgd"}

@@ -1,4 +1,4 @@
-"""Checkpoints of KRTrainer: what a run that was stopped goes on with."""
+"""Checkpoints of KRTrainer: saving and restoring the residual matrix."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def checkpointed(**settings: Any) -> dict[str, Any]:
 
 
 def with_dropout(folder: Path, accumulation: int, **settings: Any) -> KRTrainer:
-    """Four steps make an epoch, or two where gradients are accumulated: checkpoints lie in and between them."""
+    """Trains with an epoch of 4 / `accumulation` steps: checkpoints fall within an epoch and between epochs."""
     loss = KRLoss(NUM_LABELS, label_smoothing=0.1, gamma=0.5)
     settings = checkpointed(gradient_accumulation_steps=accumulation, **settings)
     return trained(folder, bert(dropout=0.1), loss=loss, **settings)
@@ -47,7 +47,7 @@ def with_dropout(folder: Path, accumulation: int, **settings: Any) -> KRTrainer:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The folder of a run that was killed at its fifth step, with as many micro-batches in a step."""
+    """Returns the folder of a run that was killed at step 5, for a number of micro-batches per step."""
 
     @cache
     def run(accumulation: int) -> Path:
@@ -64,7 +64,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 @pytest.mark.parametrize("step", [2, 4])
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one(
+def test_killed_and_resumed_run_equals_an_uninterrupted_run(
     tmp_path: Path, killed: Callable[[int], Path], step: int, accumulation: int
 ) -> None:
     whole = with_dropout(tmp_path / "whole", accumulation)
@@ -73,12 +73,12 @@ def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one(
     resumed = with_dropout(tmp_path / "killed", accumulation, resume=True)
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
     torch.testing.assert_close(matrix(resumed), matrix(whole), rtol=0, atol=0)
-    of_matrix = [trainer.residual_optimizer.state_dict()["state"] for trainer in (resumed, whole)]
-    torch.testing.assert_close(of_matrix[0], of_matrix[1], rtol=0, atol=0)
+    moments = [trainer.residual_optimizer.state_dict()["state"] for trainer in (resumed, whole)]
+    torch.testing.assert_close(moments[0], moments[1], rtol=0, atol=0)
     assert resumed.optimizer is not None
     assert whole.optimizer is not None
     torch.testing.assert_close(resumed.optimizer.state_dict(), whole.optimizer.state_dict(), rtol=0, atol=0)
-    assert numbers(resumed)[:-1] == numbers(whole)[:-1]  # the last line is the mean since the start of the process
+    assert numbers(resumed)[:-1] == numbers(whole)[:-1]  # the last entry is a mean since the process started
     assert [entry["alpha"] for entry in numbers(whole)[:-1]] == (
         [1.0] * 4 + [0.5] * 2 if accumulation == 1 else [1.0] * 2 + [0.5] * 2 + [0.25] * 2
     )
@@ -100,8 +100,8 @@ def test_checkpoint_holds_the_matrix_its_optimizer_and_the_settings(checkpoint: 
     saved = load_file(checkpoint / RESIDUAL_FILE)
     assert saved["residual_matrix"].shape == (NUM_LABELS, NUM_LABELS)
     assert saved["residual_matrix"].abs().max() > 0
-    assert saved["adam.step"] == 4
-    assert saved["adam.exp_avg_sq"].max() > 0
+    assert saved["adam.residual_matrix.step"] == 4
+    assert saved["adam.residual_matrix.exp_avg_sq"].max() > 0
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     assert state["stateful_callbacks"][LOSS_ENTRY] == {
         "global_step": 4,
@@ -112,20 +112,25 @@ def test_checkpoint_holds_the_matrix_its_optimizer_and_the_settings(checkpoint: 
 def test_checkpoint_with_a_truncated_matrix_is_refused(checkpoint: Path) -> None:
     path = checkpoint / RESIDUAL_FILE
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"residual_matrix\.safetensors must hold the residual matrix.*start anew"):
+    with pytest.raises(
+        ValueError, match=r"residual_matrix\.safetensors must hold the state of the loss.*start training again"
+    ):
         resume(checkpoint)
 
 
 def test_checkpoint_without_its_matrix_is_refused(checkpoint: Path) -> None:
     (checkpoint / RESIDUAL_FILE).unlink()
-    with pytest.raises(ValueError, match=r"must hold the residual matrix.*resume from another checkpoint"):
+    with pytest.raises(
+        ValueError,
+        match=r"residual_matrix\.safetensors must hold the state of the loss.*resume from another checkpoint",
+    ):
         resume(checkpoint)
 
 
-def test_checkpoint_of_another_number_of_classes_is_refused(checkpoint: Path) -> None:
+def test_checkpoint_for_another_number_of_classes_is_refused(checkpoint: Path) -> None:
     saved = load_file(checkpoint / RESIDUAL_FILE)
     save_file({**saved, "residual_matrix": torch.zeros(5, 5)}, checkpoint / RESIDUAL_FILE)
-    with pytest.raises(ValueError, match=r"must be \(4, 4\), got \(5, 5\)"):
+    with pytest.raises(ValueError, match=r"residual_matrix must be \(4, 4\), got \(5, 5\)"):
         resume(checkpoint)
 
 
@@ -135,10 +140,10 @@ def plainly_trained(folder: Path, resume: bool = False) -> None:
     trainer.train(resume_from_checkpoint=resume)
 
 
-WITHOUT = "was written without KRLoss.* starts anew"
+WITHOUT = "was written without KRLoss; the residual matrix starts from its initial values"
 
 
-def test_checkpoint_of_plain_trainer_is_resumed_with_a_warning_and_s_anew(tmp_path: Path) -> None:
+def test_checkpoint_of_plain_trainer_resumes_with_a_warning_and_initial_s(tmp_path: Path) -> None:
     plainly_trained(tmp_path)
     trainer = make_trainer(tmp_path)
     with pytest.warns(UserWarning, match=f"checkpoint-4 {WITHOUT}"):
@@ -147,13 +152,13 @@ def test_checkpoint_of_plain_trainer_is_resumed_with_a_warning_and_s_anew(tmp_pa
     assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 4
     assert matrix(trainer).abs().max() > 0
     once = matrix(trainer).clone()
-    with pytest.warns(UserWarning, match=f"checkpoint-4 {WITHOUT}"):  # what it has learned since has no part
+    with pytest.warns(UserWarning, match=f"checkpoint-4 {WITHOUT}"):  # S of the first run is discarded
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     torch.testing.assert_close(matrix(trainer), once, rtol=0, atol=0)
 
 
-def test_checkpoint_of_plain_trainer_that_went_on_from_ours_is_resumed_alike(tmp_path: Path) -> None:
-    """Its trainer_state.json has the entry of ours still."""
+def test_checkpoint_of_plain_trainer_resumed_from_krtrainer_warns_too(tmp_path: Path) -> None:
+    """The plain Trainer copies the entry of KRTrainer in trainer_state.json."""
     trained(tmp_path, save_strategy="steps", save_steps=4, max_steps=4)
     plainly_trained(tmp_path, resume=True)
     trainer = make_trainer(tmp_path, num_train_epochs=3)
@@ -162,7 +167,7 @@ def test_checkpoint_of_plain_trainer_that_went_on_from_ours_is_resumed_alike(tmp
     assert trainer.state.global_step == 12
 
 
-def test_model_that_was_saved_with_its_state_is_resumed_alike(tmp_path: Path) -> None:
+def test_saved_model_with_trainer_state_warns_too(tmp_path: Path) -> None:
     trainer = trained(tmp_path, save_strategy="steps", save_steps=8)
     trainer.save_model(str(tmp_path / "saved"))
     trainer.args.output_dir = str(tmp_path / "saved")
@@ -171,8 +176,8 @@ def test_model_that_was_saved_with_its_state_is_resumed_alike(tmp_path: Path) ->
         make_trainer(tmp_path, num_train_epochs=3).train(resume_from_checkpoint=str(tmp_path / "saved"))
 
 
-def test_matrix_does_not_wait_for_the_folder_of_its_checkpoint(tmp_path: Path) -> None:
-    """Which another process may make later, where weights are saved in shards."""
+def test_saving_the_matrix_creates_the_checkpoint_folder(tmp_path: Path) -> None:
+    """Another process may create the folder later if weights are saved in shards."""
     criterion = KRLoss(NUM_LABELS)
     optimizer = torch.optim.Adam([criterion.residual_matrix])
     checkpoint = tmp_path / "run" / "checkpoint-2"
@@ -180,15 +185,15 @@ def test_matrix_does_not_wait_for_the_folder_of_its_checkpoint(tmp_path: Path) -
     assert load_file(checkpoint / RESIDUAL_FILE).keys() == {"residual_matrix"}
 
 
-def test_callback_states_can_be_restored_beside_the_matrix(checkpoint: Path) -> None:
+def test_matrix_resumes_with_restored_callback_states(checkpoint: Path) -> None:
     trainer = make_trainer(checkpoint.parent, restore_callback_states_from_checkpoint=True)
     trainer.train(resume_from_checkpoint=str(checkpoint))
     assert trainer.state.global_step == 8
     assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 8
 
 
-@pytest.mark.filterwarnings("default:mtime may not be reliable:UserWarning")  # on some file systems, transformers 5.0
-def test_deleted_checkpoints_take_their_matrix_along(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default:mtime may not be reliable:UserWarning")  # transformers 5.0 on some file systems
+def test_save_total_limit_deletes_the_matrix_with_its_checkpoint(tmp_path: Path) -> None:
     trained(tmp_path, save_strategy="steps", save_steps=2, save_total_limit=1)
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob(RESIDUAL_FILE)] == [
         f"checkpoint-8/{RESIDUAL_FILE}"
@@ -196,7 +201,7 @@ def test_deleted_checkpoints_take_their_matrix_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save_only_model", [False, True])
-def test_best_model_comes_with_its_matrix(tmp_path: Path, save_only_model: bool) -> None:
+def test_best_model_is_loaded_with_its_matrix(tmp_path: Path, save_only_model: bool) -> None:
     trainer = trained(
         tmp_path,
         save_only_model=save_only_model,
@@ -205,7 +210,7 @@ def test_best_model_comes_with_its_matrix(tmp_path: Path, save_only_model: bool)
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
-        greater_is_better=True,  # the first epoch, whose loss is the largest
+        greater_is_better=True,  # selects the first epoch, whose loss is the largest
         eval_dataset=rows(),
     )
     best = trainer.state.best_model_checkpoint
@@ -214,9 +219,9 @@ def test_best_model_comes_with_its_matrix(tmp_path: Path, save_only_model: bool)
     torch.testing.assert_close(matrix(trainer), load_file(Path(best) / RESIDUAL_FILE)["residual_matrix"])
 
 
-def test_going_on_with_other_settings_of_the_loss_says_so(tmp_path: Path) -> None:
+def test_resuming_with_other_loss_settings_warns(tmp_path: Path) -> None:
     trained(tmp_path, save_strategy="steps", save_steps=4)
     with pytest.warns(
-        UserWarning, match="was written with label_smoothing=0.1; training goes on with label_smoothing=0.0"
+        UserWarning, match="was written with label_smoothing=0.1; training continues with label_smoothing=0.0"
     ):
         trained(tmp_path, loss="kr", resume=True, save_strategy="steps", save_steps=4, num_train_epochs=3)

@@ -1,3 +1,5 @@
+"""SofteningTrainer: its loss, its steps, its checkpoints and the arguments it refuses."""
+
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +20,8 @@ from kr_text.losses.label_softening import (
 )
 from kr_text.losses.softening_loss import SofteningLoss, last_linear
 from kr_text.models import MODELS
-from kr_text.trainer.softening_trainer import LOSS_FILE, SofteningTrainer
+from kr_text.trainer.residual_checkpoint import SOFTENING_FILE
+from kr_text.trainer.softening_trainer import SofteningTrainer
 from trainer_cases import NUM_LABELS, VOCAB_SIZE, Interrupt, arguments, bert, collate, rows, training_logs, weights
 
 LOSSES = {**SOFTENING_LOSSES, **KR_VARIANTS}
@@ -80,7 +83,7 @@ def test_every_loss_trains_every_model(tmp_path: Path, model: str, loss: str) ->
     before = {name: value.clone() for name, value in criterion.state_dict().items()}
     trainer = trained(tmp_path, criterion, network, per_device_train_batch_size=16)
     assert all(0 < entry["loss"] < 10 for entry in training_logs(trainer))
-    for name, value in loss_state(trainer).items():  # what is learned and what is counted
+    for name, value in loss_state(trainer).items():  # parameters and counts
         assert not torch.equal(value, before[name]), name
     start = dict(make_model(model).state_dict())
     assert any(not torch.equal(value, start[name]) for name, value in weights(trainer).items())
@@ -88,7 +91,7 @@ def test_every_loss_trains_every_model(tmp_path: Path, model: str, loss: str) ->
 
 @pytest.mark.parametrize("loss", ["lcm", "ols"])
 def test_one_batch_equals_its_micro_batches(tmp_path: Path, loss: str) -> None:
-    """3 + 3 + 2 rows, so that a mean of their means would be another."""
+    """Micro-batches of 3 + 3 + 2 rows would differ if their means were averaged."""
     batches: list[dict[str, Any]] = [
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
@@ -102,7 +105,7 @@ def test_one_batch_equals_its_micro_batches(tmp_path: Path, loss: str) -> None:
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
 
 
-def test_a_run_that_was_interrupted_leaves_no_gradient_for_the_next(tmp_path: Path) -> None:
+def test_training_after_an_interrupt_has_no_stale_gradient(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "lcm", gradient_accumulation_steps=2, callbacks=[Interrupt()])
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
@@ -110,7 +113,7 @@ def test_a_run_that_was_interrupted_leaves_no_gradient_for_the_next(tmp_path: Pa
     torch.testing.assert_close(loss_state(trainer), loss_state(trained(tmp_path, "lcm", gradient_accumulation_steps=2)))
 
 
-def test_an_epoch_that_was_not_ended_counts_nothing_in_the_next_training(tmp_path: Path) -> None:
+def test_unfinished_epoch_does_not_count_in_the_next_training(tmp_path: Path) -> None:
     counted: list[float] = []
 
     class Watch(TrainerCallback):
@@ -124,21 +127,21 @@ def test_an_epoch_that_was_not_ended_counts_nothing_in_the_next_training(tmp_pat
     assert counted[0] == counted[3] == 0
 
 
-def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    """Three epochs of one batch, at a constant learning rate; the loss's gradient has no part in the clipping."""
+def test_steps_equal_a_plain_loop(tmp_path: Path) -> None:
+    """Trains three epochs of one batch. Gradient clipping excludes the loss's gradient."""
     settings: dict[str, Any] = {"optim": "sgd", "max_grad_norm": 1e-2, "lr_scheduler_type": "constant"}
     criterion = WeightedKR(NUM_LABELS, gamma=0.5)
     trainer = trained(tmp_path, criterion, data=rows(8), num_train_epochs=3, loss_learning_rate=0.05, **settings)
     model, criterion = bert(), WeightedKR(NUM_LABELS, gamma=0.5)
     batch = collate(rows(8).to_list())
-    of_network = torch.optim.SGD(model.parameters(), lr=1e-2)
-    of_loss = torch.optim.Adam(criterion.parameters(), lr=0.05)
+    model_optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    loss_optimizer = torch.optim.Adam(criterion.parameters(), lr=0.05)
     for epoch in range(3):
         criterion.set_epoch(epoch)
         loss = criterion(model(batch["input_ids"]).logits, batch["labels"])
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1e-2)
-        for optimizer in (of_network, of_loss):
+        for optimizer in (model_optimizer, loss_optimizer):
             optimizer.step()
             optimizer.zero_grad()
         assert training_logs(trainer)[epoch]["loss"] == pytest.approx(loss.item(), abs=1e-4)
@@ -146,7 +149,7 @@ def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     torch.testing.assert_close(loss_state(trainer), dict(criterion.state_dict()), rtol=0, atol=1e-5)
 
 
-def test_learning_rate_of_the_loss_follows_the_models_schedule(tmp_path: Path) -> None:
+def test_loss_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, LabelSmoothingPlusPlus(NUM_LABELS), max_steps=4, loss_learning_rate=0.1)
     seen = []
     step = trainer.loss_optimizer.step
@@ -160,7 +163,7 @@ def test_learning_rate_of_the_loss_follows_the_models_schedule(tmp_path: Path) -
     assert seen == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
-def test_epochs_are_told_to_the_loss(tmp_path: Path) -> None:
+def test_loss_is_told_every_epoch(tmp_path: Path) -> None:
     told = []
 
     class Watch(ConfidencePenalty):
@@ -174,16 +177,16 @@ def test_epochs_are_told_to_the_loss(tmp_path: Path) -> None:
     assert told == ["begin 0", "end", "begin 1", "end", "begin 2"]
 
 
-def test_a_second_training_has_epochs_too(tmp_path: Path) -> None:
+def test_second_training_ends_its_epochs_too(tmp_path: Path) -> None:
     trainer, ended = make_trainer(tmp_path, "ols"), []
     trainer.criterion.end_epoch = lambda: ended.append(trainer.state.global_step)
     trainer.train()
     trainer.train()
-    assert ended == [4, 4]  # that of the second epoch of each ends with the training
+    assert ended == [4, 4]  # training stops before the second epoch is reported as ended
 
 
-def test_soft_labels_are_those_of_the_epoch_before(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"num_train_epochs": 2, "lr_scheduler_type": "constant"}  # 4 steps make an epoch
+def test_soft_labels_come_from_the_previous_epoch(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"num_train_epochs": 2, "lr_scheduler_type": "constant"}  # 4 steps per epoch
     seen = trained(tmp_path, "ols", max_steps=4, **settings).criterion
     assert 0 < seen.counts.sum() < 32
     expected = torch.where(seen.counts[:, None] > 0, seen.sums / seen.counts.clamp(min=1)[:, None], 0.25)
@@ -210,7 +213,7 @@ def test_features_are_the_input_of_the_last_linear_layer(tmp_path: Path) -> None
     assert trainer._features is None
 
 
-def test_evaluation_is_plain_cross_entropy_and_counts_nothing(tmp_path: Path) -> None:
+def test_evaluation_is_plain_cross_entropy_and_leaves_the_loss_unchanged(tmp_path: Path) -> None:
     trainer = trained(tmp_path, ClassMeanKR(NUM_LABELS))
     batch, before = collate(rows(20, seed=1).to_list()), loss_state(trainer)
     metrics = trainer.evaluate(rows(20, seed=1))
@@ -224,7 +227,7 @@ def test_evaluation_is_plain_cross_entropy_and_counts_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("loss", "stopped_at"),  # in the first epoch of four steps, at its end, and in the second
+    ("loss", "stopped_at"),  # within the first epoch of 4 steps, at its end, and within the second
     [("ols", 3), ("ols", 4), ("ols", 6), ("ls++", 4), ("cp", 3), ("lcm", 3), ("kr-mean", 3)],
 )
 def test_resumed_equals_uninterrupted(tmp_path: Path, loss: str, stopped_at: int) -> None:
@@ -243,7 +246,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, loss: str, stopped_at: int
 
 
 @pytest.mark.parametrize(("loss", "save_only_model"), [("ols", False), ("ls++", False), ("ols", True)])
-def test_best_model_comes_with_its_loss(tmp_path: Path, loss: str, save_only_model: bool) -> None:
+def test_best_model_is_loaded_with_its_loss(tmp_path: Path, loss: str, save_only_model: bool) -> None:
     trainer = trained(
         tmp_path,
         loss,
@@ -253,18 +256,18 @@ def test_best_model_comes_with_its_loss(tmp_path: Path, loss: str, save_only_mod
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
-        greater_is_better=True,  # the first epoch, whose loss is the largest
+        greater_is_better=True,  # selects the first epoch, whose loss is the largest
         eval_dataset=rows(),
     )
     assert trainer.state.best_model_checkpoint.endswith("checkpoint-4")
-    saved = load_file(tmp_path / "checkpoint-4" / LOSS_FILE)
-    last = load_file(tmp_path / "checkpoint-12" / LOSS_FILE)
+    saved = load_file(tmp_path / "checkpoint-4" / SOFTENING_FILE)
+    last = load_file(tmp_path / "checkpoint-12" / SOFTENING_FILE)
     for name, value in loss_state(trainer).items():
-        torch.testing.assert_close(value, saved[f"loss.{name}"], rtol=0, atol=0)
-        assert not torch.equal(value, last[f"loss.{name}"])
+        torch.testing.assert_close(value, saved[name], rtol=0, atol=0)
+        assert not torch.equal(value, last[name])
 
 
-def test_the_loss_is_not_the_models(tmp_path: Path) -> None:
+def test_loss_parameters_are_not_parameters_of_the_model(tmp_path: Path) -> None:
     trainer = trained(tmp_path, "lcm")
     in_optimizer = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert in_optimizer == {id(parameter) for parameter in trainer.model.parameters()}
@@ -274,20 +277,22 @@ def test_the_loss_is_not_the_models(tmp_path: Path) -> None:
 
 def test_checkpoint_without_the_loss_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, "ls++", save_strategy="steps", save_steps=4)
-    (tmp_path / "checkpoint-8" / LOSS_FILE).unlink()
-    with pytest.raises(ValueError, match=r"checkpoint-8 must hold softening_loss\.safetensors, and does not"):
+    (tmp_path / "checkpoint-8" / SOFTENING_FILE).unlink()
+    with pytest.raises(
+        ValueError, match=r"checkpoint-8/softening_loss\.safetensors must hold the state of the loss, got: No such file"
+    ):
         trained(tmp_path, "ls++", resume=True)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": ConfidencePenalty(3)}, "loss must be for the model's 4 labels, got one for 3"),
+        ({"loss": ConfidencePenalty(3)}, "loss must have the model's 4 labels, got 3"),
         ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor must be 0, got 0\.1"),
         ({"compute_loss_func": lambda *_, **__: 0}, "compute_loss_func must be None"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+def test_unsuitable_arguments_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, **{"loss": ConfidencePenalty(NUM_LABELS), **settings})
 
@@ -299,26 +304,28 @@ def test_several_devices_are_refused(tmp_path: Path) -> None:
         SofteningTrainer(model=bert(), args=args, loss=ConfidencePenalty(NUM_LABELS))
 
 
-def test_a_model_init_is_refused(tmp_path: Path) -> None:
+def test_model_init_is_refused(tmp_path: Path) -> None:
     args, loss = arguments(tmp_path), ConfidencePenalty(NUM_LABELS)
-    with pytest.raises(ValueError, match="model_init must be None: the loss would go on from one model to the next"):
+    with pytest.raises(
+        ValueError, match="model_init must be None: a second model would continue with the loss of the first"
+    ):
         SofteningTrainer(model_init=lambda: bert(), args=args, loss=loss, train_dataset=rows())
 
 
 def test_fp16_is_refused(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, ConfidencePenalty(NUM_LABELS))
-    trainer.args.fp16 = True  # which a CPU would refuse first
+    trainer.args.fp16 = True  # TrainingArguments refuses it on a CPU
     with pytest.raises(ValueError, match="fp16 must be False, got True"):
-        trainer._check_loss()
+        trainer._check_arguments()
 
 
-def test_a_model_without_a_last_linear_layer_is_refused() -> None:
+def test_model_without_a_linear_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="model must have a linear layer with 4 outputs, got Embedding"):
         last_linear(nn.Embedding(3, NUM_LABELS), NUM_LABELS)
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_labels_of_32_bits_are_labels(tmp_path: Path, loss: str) -> None:
+def test_int32_labels_equal_int64_labels(tmp_path: Path, loss: str) -> None:
     def narrow(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         tensors = collate(batch)
         return {**tensors, "labels": tensors["labels"].int()}
@@ -330,9 +337,11 @@ def test_labels_of_32_bits_are_labels(tmp_path: Path, loss: str) -> None:
     torch.testing.assert_close(weights(trainer), weights(wide))
 
 
-def test_features_of_each_token_are_no_features_of_a_text(tmp_path: Path) -> None:
+def test_features_per_token_are_refused(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=VOCAB_SIZE, n_embd=8, n_layer=1, n_head=2, pad_token_id=0)
     config.num_labels = NUM_LABELS
     trainer = make_trainer(tmp_path, "lcm", GPT2ForSequenceClassification(config))
-    with pytest.raises(ValueError, match=r"the last layer must see one row of features a text, got \(\d+, 6, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"input of the last linear layer must be \(batch, num_features\), got \(\d+, 6, 8\)"
+    ):
         trainer.train()

@@ -1,4 +1,4 @@
-"""Options and companions of the Trainer, as scripts use them, with KRTrainer in its place."""
+"""KRTrainer with the options of Trainer and with the libraries that scripts combine it with."""
 
 import dataclasses
 from functools import partial
@@ -48,21 +48,20 @@ def assert_trained(trainer: KRTrainer, steps: int) -> None:
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "rmsprop"])
-def test_optimizers_and_the_residual_learning_rate_beside_them(tmp_path: Path, optim: str) -> None:
+def test_residual_matrix_trains_with_every_optimizer(tmp_path: Path, optim: str) -> None:
     trainer = trained(tmp_path, bert(), max_steps=4, optim=optim)
     assert_trained(trainer, 4)
-    assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(
-        1e-2 / 4
-    )  # the last step of a linear decay
+    last_rate = 1e-2 / 4  # after 3 of 4 steps of a linear decay
+    assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(last_rate)
 
 
-def test_schedule_free_optimizer(tmp_path: Path) -> None:
+def test_residual_matrix_trains_with_a_schedule_free_optimizer(tmp_path: Path) -> None:
     trainer = trained(tmp_path, bert(), max_steps=4, optim="schedule_free_adamw", lr_scheduler_type="constant")
     assert_trained(trainer, 4)
     assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)
 
 
-def test_optimizer_of_the_users_own(tmp_path: Path) -> None:
+def test_residual_learning_rate_follows_a_custom_schedule(tmp_path: Path) -> None:
     model = bert()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=100)
@@ -71,7 +70,7 @@ def test_optimizer_of_the_users_own(tmp_path: Path) -> None:
 
 
 def residual_rates(tmp_path: Path, schedule: Any) -> list[float]:
-    """Those of eight steps with a schedule of the user's own, for a model of its optimizer's."""
+    """Returns the learning rates of S in eight steps of a custom schedule."""
     seen: list[float] = []
 
     class Watch(TrainerCallback):
@@ -87,19 +86,19 @@ def residual_rates(tmp_path: Path, schedule: Any) -> list[float]:
     return seen
 
 
-def test_one_cycle_has_its_peak_in_the_middle(tmp_path: Path) -> None:
+def test_one_cycle_schedule_peaks_at_max_lr(tmp_path: Path) -> None:
     seen = residual_rates(tmp_path, partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.5, total_steps=9))
     assert seen[0] == pytest.approx(0.1 / 25)  # OneCycleLR's div_factor
     assert 0.05 < max(seen) <= 0.1
 
 
-def test_a_schedule_that_rises_over_what_it_notes_leaves_the_rate_at_its_peak(tmp_path: Path) -> None:
-    """A cycle notes the least of its rates, here a five hundredth of its largest."""
+def test_rate_above_the_recorded_peak_counts_as_the_peak(tmp_path: Path) -> None:
+    """`CyclicLR` records its lowest rate, here 1/500 of its highest."""
     cycle = partial(torch.optim.lr_scheduler.CyclicLR, base_lr=0.001, max_lr=0.5, step_size_up=4, cycle_momentum=False)
     assert residual_rates(tmp_path, cycle) == [0.1] * 8
 
 
-def test_reduce_on_plateau_notes_no_peak(tmp_path: Path) -> None:
+def test_reduce_on_plateau_has_the_optimizers_default_as_peak(tmp_path: Path) -> None:
     model = bert()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
@@ -109,8 +108,8 @@ def test_reduce_on_plateau_notes_no_peak(tmp_path: Path) -> None:
     assert trainer.residual_optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)
 
 
-def test_optimizer_without_a_learning_rate(tmp_path: Path) -> None:
-    """Adafactor, which sets its own steps; and one that does not move the model at all."""
+def test_fraction_is_one_without_a_learning_rate(tmp_path: Path) -> None:
+    """Covers Adafactor with relative steps, and a learning rate of 0."""
     model = bert()
     adafactor = Adafactor(model.parameters(), scale_parameter=True, relative_step=True, warmup_init=True)
     trainer = trained(tmp_path, model, max_steps=2, optimizers=(adafactor, AdafactorSchedule(adafactor)))
@@ -129,20 +128,23 @@ def test_bf16_autocast_keeps_the_loss_in_float32(tmp_path: Path) -> None:
 
 
 class Scaled(KRTrainer):
-    """With the gradient scaler of fp16, which accelerate has for accelerators only."""
+    """A KRTrainer with the gradient scaler of fp16, which accelerate creates on accelerators only."""
 
     def __init__(self, *args: Any, init_scale: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=init_scale)
 
 
-def test_fp16_scaling_leaves_the_gradient_of_the_residual_matrix_alone(tmp_path: Path) -> None:
-    class By1024(Scaled):
+def test_fp16_scaling_does_not_scale_the_residual_gradient(tmp_path: Path) -> None:
+    class ScaledBy1024(Scaled):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, init_scale=1024.0, **kwargs)
 
     settings: dict[str, Any] = {"max_steps": 3, "optim": "sgd", "max_grad_norm": 0.0}
-    scaled, plain = trained(tmp_path, bert(), trainer_class=By1024, **settings), trained(tmp_path, bert(), **settings)
+    scaled, plain = (
+        trained(tmp_path, bert(), trainer_class=ScaledBy1024, **settings),
+        trained(tmp_path, bert(), **settings),
+    )
     assert scaled.accelerator.scaler.get_scale() == 1024
     torch.testing.assert_close(weights(scaled), weights(plain), rtol=0, atol=1e-6)
     torch.testing.assert_close(matrix(scaled), matrix(plain), rtol=0, atol=1e-6)
@@ -153,7 +155,7 @@ class Overflowing(Scaled):
         super().__init__(*args, init_scale=float("inf"), **kwargs)
 
 
-def test_step_that_overflows_in_fp16_leaves_the_residual_matrix_where_it_is(tmp_path: Path) -> None:
+def test_fp16_overflow_skips_the_residual_step(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_steps": 2, "max_grad_norm": 0.0, "optim": "adamw_torch"}
     trainer = trained(tmp_path, bert(), trainer_class=Overflowing, **settings)
     torch.testing.assert_close(weights(trainer), dict(bert().state_dict()), rtol=0, atol=0)
@@ -170,31 +172,31 @@ class InfiniteAtFirst(BertForSequenceClassification):
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
-def test_infinite_logits_in_fp16_leave_the_residual_matrix_where_it_is(tmp_path: Path, optim: str) -> None:
-    class By1024(Scaled):
+def test_infinite_logits_in_fp16_skip_the_residual_step(tmp_path: Path, optim: str) -> None:
+    class ScaledBy1024(Scaled):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, init_scale=1024.0, **kwargs)
 
     model = InfiniteAtFirst(bert_config())
     settings: dict[str, Any] = {"max_steps": 3, "max_grad_norm": 0.0, "optim": optim, "remove_unused_columns": False}
-    trainer = trained(tmp_path, model, trainer_class=By1024, **settings)
+    trainer = trained(tmp_path, model, trainer_class=ScaledBy1024, **settings)
     assert matrix(trainer).isfinite().all()
     assert trainer.residual_optimizer.state_dict()["state"][0]["step"] == 2
 
 
-def test_infinite_logits_leave_the_residual_matrix_where_it_is_where_deepspeed_scales(tmp_path: Path) -> None:
-    class OfDeepSpeed(KRTrainer):
+def test_infinite_logits_under_deepspeed_skip_the_residual_step(tmp_path: Path) -> None:
+    class LikeDeepSpeed(KRTrainer):
         def create_accelerator_and_postprocess(self) -> None:
             super().create_accelerator_and_postprocess()
-            self.accelerator.state._mixed_precision = "fp16"  # and no scaler
+            self.accelerator.state._mixed_precision = "fp16"  # without a scaler
 
     trainer = trained(
-        tmp_path, InfiniteAtFirst(bert_config()), trainer_class=OfDeepSpeed, max_steps=1, remove_unused_columns=False
+        tmp_path, InfiniteAtFirst(bert_config()), trainer_class=LikeDeepSpeed, max_steps=1, remove_unused_columns=False
     )
     assert not matrix(trainer).any()
 
 
-@pytest.mark.filterwarnings("default:.*gradient_checkpointing.* is deprecated:FutureWarning")  # for another name
+@pytest.mark.filterwarnings("default:.*gradient_checkpointing.* is deprecated:FutureWarning")  # transformers renamed it
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
     runs = [
         trained(tmp_path, bert(), max_steps=3, gradient_checkpointing=checkpointing) for checkpointing in (False, True)
@@ -203,8 +205,8 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
     torch.testing.assert_close(matrix(runs[1]), matrix(runs[0]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("default")  # of the compiler's own
-def test_compiled_model_trains_as_the_plain_one(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # the compiler warns
+def test_compiled_model_trains_like_an_uncompiled_model(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_steps": 3, "optim": "sgd"}
     compiled = trained(tmp_path, bert(), torch_compile=True, **settings)
     plain = trained(tmp_path, bert(), **settings)
@@ -212,10 +214,8 @@ def test_compiled_model_trains_as_the_plain_one(tmp_path: Path) -> None:
     torch.testing.assert_close(matrix(compiled), matrix(plain), rtol=0, atol=1e-5)
 
 
-@pytest.mark.filterwarnings(
-    "default:.*gradient_checkpointing.* is deprecated:FutureWarning"
-)  # peft asks by the old name
-def test_lora_adapter_is_trained_saved_loaded_and_asked(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default:.*gradient_checkpointing.* is deprecated:FutureWarning")  # peft uses the old name
+def test_lora_adapter_is_trained_saved_loaded_and_evaluated(tmp_path: Path) -> None:
     model = get_peft_model(bert(), LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"]))
     trainer = trained(tmp_path, model, max_steps=4, learning_rate=0.1)
     assert_trained(trainer, 4)
@@ -230,7 +230,7 @@ def test_lora_adapter_is_trained_saved_loaded_and_asked(tmp_path: Path) -> None:
 
 
 class AtTheStart(TrainerCallback):
-    """The residual matrix and its optimizer as each training finds them."""
+    """Records the largest entry of S, and the number of S's Adam states, at the start of each training."""
 
     def __init__(self) -> None:
         self.found: list[tuple[float, int]] = []
@@ -241,7 +241,7 @@ class AtTheStart(TrainerCallback):
         self.found.append((matrix(self.trainer).abs().max().item(), len(moments)))
 
 
-def test_each_trial_of_a_search_starts_with_s_at_zero(tmp_path: Path) -> None:
+def test_each_search_trial_starts_with_s_at_zero(tmp_path: Path) -> None:
     at_the_start = AtTheStart()
     trainer = make_trainer(
         tmp_path,
@@ -265,7 +265,7 @@ def test_each_trial_of_a_search_starts_with_s_at_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_each_model_starts_with_s_as_it_was_given(tmp_path: Path, frozen: bool) -> None:
+def test_each_new_model_starts_with_the_given_s(tmp_path: Path, frozen: bool) -> None:
     criterion = KRLoss(NUM_LABELS)
     given = torch.arange(16.0).view(4, 4)
     criterion.residual_matrix.data.copy_(given)
@@ -279,7 +279,7 @@ def test_each_model_starts_with_s_as_it_was_given(tmp_path: Path, frozen: bool) 
     assert at_the_start.found == [(15.0, 0)] * 2
 
 
-def test_a_training_step_of_the_users_own_that_divides_by_itself(tmp_path: Path) -> None:
+def test_custom_training_step_may_divide_the_loss(tmp_path: Path) -> None:
     class Mine(Trainer):
         def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
             loss = cast(Tensor, self.compute_loss(model, inputs)) / self.args.gradient_accumulation_steps
@@ -300,7 +300,7 @@ def assert_close_logs(trainer: KRTrainer, other: KRTrainer) -> None:
     torch.testing.assert_close(matrix(trainer), matrix(other), rtol=0, atol=1e-6)
 
 
-def test_iterable_data_has_an_alpha_of_its_steps(tmp_path: Path) -> None:
+def test_steps_per_epoch_sets_alpha_for_iterable_data(tmp_path: Path) -> None:
     trainer = trained(
         tmp_path,
         bert(),
@@ -313,7 +313,7 @@ def test_iterable_data_has_an_alpha_of_its_steps(tmp_path: Path) -> None:
     assert_trained(trainer, 6)
 
 
-def test_iterable_data_that_is_read_again_has_epochs(tmp_path: Path) -> None:
+def test_rereading_iterable_data_starts_an_epoch(tmp_path: Path) -> None:
     data = rows().to_iterable_dataset()  # four batches
     trainer = trained(tmp_path, bert(), data, max_steps=6, loss=KRLoss(NUM_LABELS, gamma=0.5))
     assert [entry["alpha"] for entry in training_logs(trainer)] == [1.0] * 4 + [0.5] * 2
@@ -340,7 +340,7 @@ def test_metrics_predictions_and_several_evaluation_sets(tmp_path: Path) -> None
     assert prediction.metrics["test_accuracy"] == accuracy(cast(EvalPrediction, prediction))["accuracy"]
 
 
-def test_early_stopping(tmp_path: Path) -> None:
+def test_early_stopping_ends_training(tmp_path: Path) -> None:
     trainer = trained(
         tmp_path,
         bert(),
@@ -350,13 +350,13 @@ def test_early_stopping(tmp_path: Path) -> None:
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
-        greater_is_better=True,  # so that every epoch after the first is worse
+        greater_is_better=True,  # makes every epoch after the first worse
         callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
     )
     assert trainer.state.epoch == 3
 
 
-def test_tensorboard_has_the_terms_of_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_has_the_loss_terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tensorboard"))
     trained(tmp_path, bert(), max_steps=3, report_to="tensorboard")
     events = EventAccumulator(str(next((tmp_path / "tensorboard").rglob("events.*")).parent))
@@ -376,13 +376,13 @@ def test_model_card_names_the_loss_and_its_settings(tmp_path: Path) -> None:
     assert 'gamma=0.5)" |' in card
 
 
-def test_model_card_of_cross_entropy_is_plain_trainers(tmp_path: Path) -> None:
+def test_model_card_for_ce_has_no_section_on_the_loss(tmp_path: Path) -> None:
     trained(tmp_path, bert(), max_steps=1, loss="ce").create_model_card()
     assert "KRLoss" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 class Noting(Trainer):
-    """A Trainer of the user's own, with another step and an argument more."""
+    """A custom Trainer with its own training step and an additional argument."""
 
     def __init__(self, *args: Any, note: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -394,10 +394,10 @@ class Noting(Trainer):
         return loss
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("KRTrainer stands in front")
+        raise AssertionError("KRTrainer must override it")
 
 
-def test_in_front_of_another_trainer_it_brings_the_loss_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_combined_with_another_trainer_it_changes_only_the_loss(tmp_path: Path) -> None:
     class KRNoting(KRTrainer, Noting):
         pass
 
@@ -413,7 +413,7 @@ def test_in_front_of_another_trainer_it_brings_the_loss_and_keeps_the_rest(tmp_p
 
 
 class OwnStep(Trainer):
-    """A Trainer whose step is written out, and knows nothing of the labels of the accumulated batch."""
+    """A custom Trainer whose training step does not pass `num_items_in_batch`."""
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         model.train()
@@ -422,7 +422,7 @@ class OwnStep(Trainer):
         return loss.detach()
 
 
-def test_in_front_of_a_trainer_that_writes_its_step_out(tmp_path: Path) -> None:
+def test_combined_with_a_trainer_that_overrides_training_step(tmp_path: Path) -> None:
     class KROwnStep(KRTrainer, OwnStep):
         pass
 
@@ -431,7 +431,7 @@ def test_in_front_of_a_trainer_that_writes_its_step_out(tmp_path: Path) -> None:
     torch.testing.assert_close(matrix(trainer), matrix(plain), rtol=0, atol=1e-6)
 
 
-def test_in_front_of_seq2seq_trainer(tmp_path: Path) -> None:
+def test_combined_with_seq2seq_trainer(tmp_path: Path) -> None:
     from transformers import Seq2SeqTrainingArguments
 
     class KRSeq2Seq(KRTrainer, Seq2SeqTrainer):
@@ -446,7 +446,7 @@ def test_in_front_of_seq2seq_trainer(tmp_path: Path) -> None:
     assert_trained(trainer, 2)
 
 
-def test_model_that_returns_tuples(tmp_path: Path) -> None:
+def test_model_that_returns_tuples_trains_alike(tmp_path: Path) -> None:
     model = bert()
     model.config.return_dict = False
     trainer, plain = trained(tmp_path, model, max_steps=2), trained(tmp_path, bert(), max_steps=2)
@@ -455,7 +455,7 @@ def test_model_that_returns_tuples(tmp_path: Path) -> None:
     assert np.array_equal(cast(Any, trainer.predict(data).predictions), cast(Any, plain.predict(data).predictions))
 
 
-def test_model_that_returns_no_loss_before_its_logits(tmp_path: Path) -> None:
+def test_model_that_returns_none_before_its_logits_trains_alike(tmp_path: Path) -> None:
     class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()
