@@ -148,7 +148,7 @@ def test_truncation_freezes_the_residual_matrix(tmp_path: Path) -> None:
     torch.testing.assert_close(matrix(two), matrix(one), rtol=0, atol=0)
 
 
-def test_residual_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
+def test_residual_learning_rate_follows_the_models_schedule(tmp_path: Path) -> None:
     seen = []
 
     class Watch(TrainerCallback):
