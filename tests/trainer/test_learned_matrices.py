@@ -34,7 +34,7 @@ def make_trainer(folder: Path, name: str) -> Any:
     model = make_model(name)
     set_seed(0)
     loss: Any = make_loss(name, model, NUM_LABELS, {})
-    trainer = KRTrainer if name in LOSSES else SofteningTrainer
+    trainer: Any = KRTrainer if name in LOSSES else SofteningTrainer
     return trainer(model=model, args=args, train_dataset=data, data_collator=collate, loss=loss or "ce")
 
 
