@@ -1,6 +1,6 @@
-"""The classifiers; importing this registers them with the Auto classes of transformers.
+"""Text classifiers; importing this package registers them with the Auto classes of transformers.
 
-`MODELS` maps the name of each on the command line to its config and its model.
+`MODELS` maps each classifier's name on the command line to its config class and its model class.
 """
 
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel

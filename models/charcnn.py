@@ -5,42 +5,42 @@ Zhang, Zhao, LeCun: Character-level Convolutional Networks for Text Classificati
 
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kr_text.kernels.convolution import CharConvolution, Convolution
+from kr_text.kernels.cropped_frames import FrameLinear, convolve, crop, max_pool
 from kr_text.kernels.dropout import Dropout
 from kr_text.models.padding import left_align
 from kr_text.ranges import require_at_least, require_dropout
 
 # (kernel size, pool size) of the six convolutions: Zhang 2015, Table 1.
 CONVOLUTIONS = ((7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3))
-# From those: one frame of the last pool sees RECEPTIVE_FIELD characters, and the next one starts STRIDE further on.
+# A frame after the last pooling sees RECEPTIVE_FIELD characters; the next frame starts STRIDE characters later.
 RECEPTIVE_FIELD, STRIDE = 123, 27
 
-NUM_ZERO_IDS = 2  # padding, unknown
+NUM_ZERO_IDS = 2  # padding and unknown characters are vectors of zeros
 
-SIZES = {
+SIZES = {  # Zhang 2015, Tables 1 and 2
     "small": {"num_filters": 256, "dense_size": 1024, "initializer_range": 0.05},
     "large": {"num_filters": 1024, "dense_size": 2048, "initializer_range": 0.02},
 }
 
 
 class CharCNNConfig(PreTrainedConfig):
-    """Sizes of a CharCNN classifier; `CharCNNConfig.preset("small")` and `("large")` give the paper's two.
+    """Configuration of a CharCNN classifier; `preset` gives the paper's two sizes.
 
     Args:
-        vocab_size: characters, with the ids 0 (padding) and 1 (not in the alphabet), which are vectors of zeros.
-        num_frames: characters that are read; a longer text is cut off, a shorter one filled up with zeros.
-        num_filters: width of the convolutions.
-        dense_size: width of the first two dense layers.
-        dropout: after each of these.
-        initializer_range: deviation of the normal distribution that the weights start from; the last layer's are zeros.
-        center_channels: every layer past the first reads its input less the mean over its channels, which is Zhang's
-            network with weights that add up to zero over those. False: his own, which trains less surely.
+        vocab_size: Number of character ids, including 0 (padding) and 1 (not in the alphabet).
+        num_frames: Number of characters read; a longer text is cut off, a shorter text is filled up with zeros.
+        num_filters: Width of the convolutions.
+        dense_size: Width of the first two dense layers.
+        dropout: Dropout rate after each of the first two dense layers.
+        initializer_range: Standard deviation of the initial weights, except for the last layer, which starts at zero.
+        center_channels: Whether every layer after the first subtracts from its input the mean over the channels.
+            False gives the paper's network, which often does not leave a plateau in training.
     """
 
     model_type = "kr_text_charcnn"
@@ -75,175 +75,21 @@ class CharCNNConfig(PreTrainedConfig):
 
     @classmethod
     def preset(cls, size: str, **kwargs: Any) -> "CharCNNConfig":
-        """The paper's "small" or "large" sizes; `kwargs` as for the constructor."""
+        """Returns the config of the paper's "small" or "large" network; `kwargs` override its fields."""
         if size not in SIZES:
             raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
         return cls(**{**SIZES[size], **kwargs})
 
 
-class CharConvolution(nn.Module):
-    """A convolution over one-hot characters, whose products are sums of rows of a table: one row a place and character.
-
-    The ids below `NUM_ZERO_IDS` are vectors of zeros.
-    """
-
-    def __init__(self, num_characters: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.weight = nn.Parameter(torch.empty(kernel_size, num_characters, out_channels))
-        self.bias = nn.Parameter(torch.empty(out_channels))
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """(batch, length) -> (batch, length - kernel_size + 1, out_channels)."""
-        first, *others = F.pad(self.weight, (0, 0, NUM_ZERO_IDS, 0))  # each (vocab_size, out_channels)
-        table = torch.stack([first + self.bias, *others])
-        windows = input_ids.unfold(1, self.kernel_size, 1)  # (batch, length - kernel_size + 1, kernel_size)
-        rows = windows + torch.arange(self.kernel_size, device=input_ids.device) * table.shape[1]
-        x = F.embedding_bag(rows.flatten(0, 1), table.flatten(0, 1), mode="sum")
-        return x.view(*windows.shape[:2], -1)
-
-
-class Convolution(nn.Module):
-    """A convolution over frames (batch, length, in_channels): one matrix product for each place of the kernel.
-
-    The frames of a batch lie one after the other, so that a product takes all of them, unmoved and at once; those that
-    straddle two rows are dropped at the end.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.weight = nn.Parameter(torch.empty(kernel_size, in_channels, out_channels))
-        self.bias = nn.Parameter(torch.empty(out_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, length, in_channels) -> (batch, length - kernel_size + 1, out_channels)."""
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-        return cast(Tensor, cast(Any, _Convolve).apply(x, weight, bias))
-
-
-class _Convolve(torch.autograd.Function):
-    """`Convolution`, with gradients that are added up where they belong: autograd would make a copy for each place."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        batch_size, length, _ = x.shape
-        frames, kernel_size = x.flatten(0, 1), len(weight)
-        num_windows = len(frames) - kernel_size + 1
-        y = x.new_empty(len(frames), weight.shape[2])
-        sums = y[:num_windows].copy_(bias)
-        for place in range(kernel_size):
-            sums.addmm_(frames[place : place + num_windows], weight[place])
-        return y.view(batch_size, length, -1)[:, : length - kernel_size + 1]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        frames, kernel_size = x.flatten(0, 1), len(weight)
-        num_windows = len(frames) - kernel_size + 1
-        straddling = kernel_size - 1
-        of_windows = F.pad(grad, (0, 0, 0, straddling)).flatten(0, 1)[:num_windows]
-        of_frames, of_weight = torch.zeros_like(frames), torch.empty_like(weight)
-        for place in range(kernel_size):
-            of_frames[place : place + num_windows].addmm_(of_windows, weight[place].T)
-            torch.mm(frames[place : place + num_windows].T, of_windows, out=of_weight[place])
-        return of_frames.view(x.shape), of_weight, of_windows.sum(0)
-
-
-class FrameLinear(nn.Module):
-    """A dense layer over `num_frames` frames, of which the first are given and the others equal the last of these.
-
-    It computes in its weights' precision under autocast too: to read them takes longer than to multiply.
-    """
-
-    def __init__(self, num_frames: int, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_frames, in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(out_features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, at most num_frames, in_features) -> (batch, out_features)."""
-        with torch.autocast(x.device.type, enabled=False):
-            y = cast(Any, _MultiplyFrames).apply(x.to(self.weight.dtype), self.weight)
-            return cast(Tensor, y + self.bias)
-
-
-class _MultiplyFrames(torch.autograd.Function):
-    """`FrameLinear` without bias, with a gradient that is written where it belongs: autograd would copy it twice."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        own, others = weight.split([x.shape[1] - 1, weight.shape[0] - x.shape[1] + 1])
-        repeated = others.sum(0)
-        ctx.save_for_backward(x, own, repeated)
-        ctx.num_frames = weight.shape[0]
-        return torch.addmm(x[:, -1] @ repeated, x[:, :-1].flatten(1), own.flatten(0, 1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, own, repeated = ctx.saved_tensors
-        of_x = torch.empty_like(x)
-        of_x[:, :-1] = (grad @ own.flatten(0, 1).T).unflatten(1, own.shape[:2])
-        of_x[:, -1] = grad @ repeated.T
-        of_weight = own.new_empty(ctx.num_frames, *own.shape[1:])
-        torch.mm(x[:, :-1].flatten(1).T, grad, out=of_weight[: len(own)].flatten(0, 1))
-        of_weight[len(own) :] = x[:, -1].T @ grad
-        return of_x, of_weight
-
-
-def repeat_last(x: Tensor, length: int) -> Tensor:
-    """(batch, at most length, ...) -> (batch, length, ...): the last frame again and again."""
-    missing = length - x.shape[1]
-    return torch.cat([x, x[:, -1:].repeat_interleave(missing, dim=1)], dim=1) if missing > 0 else x
-
-
-def max_pool(x: Tensor, pool_size: int) -> Tensor:
-    """(batch, length, width) -> (batch, length / pool_size, width)."""
-    return cast(Tensor, cast(Any, _MaxPool).apply(x, pool_size))
-
-
-class _MaxPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, pool_size: int) -> Tensor:
-        best, *others = x.view(x.shape[0], -1, pool_size, x.shape[2]).unbind(2)
-        stays = []  # whether the best so far is that of one frame more
-        for frame in others:
-            stays.append(best >= frame)
-            best = torch.maximum(best, frame)
-        ctx.save_for_backward(*stays)
-        return best
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        stays = ctx.saved_tensors
-        of_frames = grad.new_empty(*grad.shape[:2], len(stays) + 1, grad.shape[2])
-        for frame in reversed(range(len(stays))):
-            before = grad * stays[frame]
-            torch.sub(grad, before, out=of_frames[:, :, frame + 1])
-            grad = before
-        of_frames[:, :, 0] = grad
-        return of_frames.flatten(1, 2), None
-
-
 class CharCNNForSequenceClassification(PreTrainedModel):
-    """Zhang's character-level classifier, which reads forward (the paper reads backward).
+    """CharCNN text classifier. It reads texts forward; the paper reads them backward.
 
-    What a ReLU gives is positive, so one step of Adam moves all the weights of a unit the same way, and their small
-    moves add up over thousands of inputs: within a few hundred steps half of the last convolution's units can be zero
-    for every text, and training stays on a plateau. `center_channels` takes that common part away (docs/recipes.md has
-    the comparison).
+    The outputs of a ReLU are positive, so Adam moves all weights of a unit in the same direction. The moves add up
+    over thousands of inputs: within a few hundred steps, half of the last convolution's units can be zero for every
+    text, and training stays on a plateau. `center_channels` removes this common component (docs/recipes.md compares).
 
-    Past the end of a text every layer's output is one constant vector. A layer computes the frames up to the first of
-    these, which stands for the others, so the logits are those of all `num_frames` at the cost of the batch's longest
-    text.
+    The logits equal those of a network over all `num_frames` characters, but only the frames up to the end of the
+    batch's longest text are computed (kernels/cropped_frames.py).
     """
 
     config_class = CharCNNConfig
@@ -252,7 +98,9 @@ class CharCNNForSequenceClassification(PreTrainedModel):
     def __init__(self, config: CharCNNConfig) -> None:
         super().__init__(config)
         (first, _), *others = CONVOLUTIONS
-        self.characters = CharConvolution(config.vocab_size - NUM_ZERO_IDS, config.num_filters, first)
+        self.characters = CharConvolution(
+            config.vocab_size - NUM_ZERO_IDS, config.num_filters, first, num_zero_ids=NUM_ZERO_IDS
+        )
         self.convolutions = nn.ModuleList(
             Convolution(config.num_filters, config.num_filters, kernel_size) for kernel_size, _ in others
         )
@@ -271,27 +119,17 @@ class CharCNNForSequenceClassification(PreTrainedModel):
             nn.init.zeros_(module.weight)
 
     def center(self, x: Tensor) -> Tensor:
-        """(..., channels), less the mean over these where the config asks for it."""
+        """Subtracts the mean over the channels from x (..., channels) if `center_channels` is set."""
         return x - x.mean(-1, keepdim=True) if self.config.center_channels else x
 
     def features(self, input_ids: Tensor) -> Tensor:
-        """The convolutions: (batch, seq_len) -> (batch, frames of the text and one more at most, num_filters)."""
-        num_frames = (
-            self.config.num_frames
-        )  # of the layer at hand; `x` holds the first of them, the others equal its last
-        x = input_ids[:, :num_frames]
-        if x.shape[1] < num_frames:
-            x = F.pad(x, (0, 1))
-        for convolution, (kernel_size, pool_size) in zip(
-            [self.characters, *self.convolutions], CONVOLUTIONS, strict=True
-        ):
-            num_frames -= kernel_size - 1
-            length = min(x.shape[1], num_frames)
-            x = convolution(repeat_last(x, length + kernel_size - 1))
-            if pool_size > 1:
-                num_frames //= pool_size
-                length = min(-(-(length - 1) // pool_size) + 1, num_frames)
-                x = max_pool(repeat_last(x, length * pool_size)[:, : length * pool_size], pool_size)
+        """Applies the convolutions: (batch, seq_len) -> (batch, length, num_filters), cropped frames."""
+        num_frames = self.config.num_frames
+        x = crop(input_ids, num_frames)
+        layers = [self.characters, *self.convolutions]
+        for layer, (_, pool_size) in zip(layers, CONVOLUTIONS, strict=True):
+            x, num_frames = convolve(layer, x, num_frames)
+            x, num_frames = max_pool(x, num_frames, pool_size)
             x = self.center(F.relu(x))
         return x
 
@@ -301,9 +139,9 @@ class CharCNNForSequenceClassification(PreTrainedModel):
         """Classifies texts.
 
         Args:
-            input_ids: (batch, seq_len), ids of characters.
+            input_ids: (batch, seq_len), character ids.
             attention_mask: (batch, seq_len), 1 keep, 0 pad.
-            labels: (batch,), in 0..num_labels - 1; if given, `loss` is their mean cross-entropy.
+            labels: (batch,), in 0..num_labels - 1; if given, `loss` is the mean cross-entropy.
 
         Returns:
             `logits` (batch, num_labels) and `loss`.

@@ -1,4 +1,4 @@
-"""FastText: the mean of word and word n-gram embeddings, then a linear layer.
+"""FastText: the mean of word and n-gram embeddings, then a linear layer.
 
 Joulin, Grave, Bojanowski, Mikolov: Bag of Tricks for Efficient Text Classification (EACL 2017).
 """
@@ -8,24 +8,25 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from kr_text.kernels import takes_loops
+from kr_text.kernels.dispatch import use_compiled_loops
+from kr_text.kernels.embedding_bag import mean_bags
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.ranges import require_at_least, require_token_id
 
 
 class FastTextConfig(PreTrainedConfig):
-    """Sizes of a FastText classifier.
+    """Configuration of a FastText classifier.
 
     Args:
-        vocab_size: words, with the special tokens.
-        embedding_dim: width of the embeddings.
-        max_ngram: n-grams of 2 up to this many words join the mean; 1 for words alone.
-        num_buckets: rows that the n-grams share, by hash.
-        pad_token_id: the id that stands for no word.
+        vocab_size: Number of words, including special tokens.
+        embedding_dim: Width of the embeddings; the paper has 10 too.
+        max_ngram: Number of words in the longest n-grams; 1 for words alone. The paper's best results are with bigrams.
+        num_buckets: Number of embeddings that n-grams share by their hash. The paper has 10 million for bigrams; on AG
+            News 2 million did no better than 500,000 (docs/recipes.md).
+        pad_token_id: Id of the padding token.
     """
 
     model_type = "kr_text_fasttext"
@@ -52,33 +53,33 @@ class FastTextConfig(PreTrainedConfig):
 
 
 def ngram_ids(words: Tensor, offsets: Tensor, config: FastTextConfig) -> Tensor:
-    """The row numbers of words and of the n-grams that begin with each.
+    """Row numbers of words and of the n-grams that begin with them.
 
     Args:
-        words: (number of words,), the texts one after the other, each with any padding behind it.
-        offsets: (batch,), where each text begins.
-        config: says which n-grams, and over how many buckets they are hashed.
+        words: (num_words,), token ids of the texts, one text after the other, each followed by any padding.
+        offsets: (batch,), index of each text's first word.
+        config: Length of the longest n-grams, and number of buckets.
 
     Returns:
-        (number of words, max_ngram), int32: the word, its bigram, and so on; `pad_token_id` where an n-gram would reach
-        into another text or into padding.
+        (num_words, max_ngram), int32: the word, its bigram, its trigram, ...; `pad_token_id` where an n-gram would
+        extend into another text or into padding.
     """
     num_words = len(words)
+    starts = torch.zeros(num_words + 1, dtype=torch.bool, device=words.device).index_fill_(0, offsets, True)[:num_words]
     rows = words.new_full((num_words, config.max_ngram), config.pad_token_id, dtype=torch.int32)
     rows[:, 0] = words
-    begins = torch.zeros(num_words + 1, dtype=torch.bool, device=words.device).index_fill_(0, offsets, True)[:num_words]
-    hashed, ended = words.long(), torch.zeros_like(begins)
+    hashed, crosses_end = words.long(), torch.zeros_like(starts)
     for n in range(2, min(config.max_ngram, num_words) + 1):
         last_word = words[n - 1 :]
         hashed = hashed[:-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
-        ended = ended[:-1] | begins[n - 1 :] | (last_word == config.pad_token_id)
+        crosses_end = crosses_end[:-1] | starts[n - 1 :] | (last_word == config.pad_token_id)
         ngrams = hashed.remainder(config.num_buckets).add_(config.vocab_size)
-        rows[: len(ngrams), n - 1] = ngrams.masked_fill_(ended, config.pad_token_id)
+        rows[: len(ngrams), n - 1] = ngrams.masked_fill_(crosses_end, config.pad_token_id)
     return rows
 
 
 class FastTextForSequenceClassification(PreTrainedModel):
-    """FastText; the n-grams are made from `input_ids`, so that any word tokenizer will do."""
+    """FastText text classifier. It forms n-grams from `input_ids`, so it works with any word tokenizer."""
 
     config_class = FastTextConfig
     config: FastTextConfig
@@ -91,7 +92,7 @@ class FastTextForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):  # as fastText: uniform in +-1/dim, and a classifier of zeros
+        if isinstance(module, nn.Embedding):  # as in the fastText library
             nn.init.uniform_(module.weight, -1 / module.embedding_dim, 1 / module.embedding_dim)
             zero_padding_row(module)
         elif isinstance(module, nn.Linear):
@@ -99,7 +100,7 @@ class FastTextForSequenceClassification(PreTrainedModel):
             nn.init.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The table whose first `vocab_size` rows are the words."""
+        """Returns the embedding table; its first `vocab_size` rows are the words."""
         return self.embedding
 
     def forward(
@@ -109,13 +110,13 @@ class FastTextForSequenceClassification(PreTrainedModel):
         labels: Tensor | None = None,
         offsets: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Classifies texts; an empty text gets the bias of the linear layer.
+        """Classifies texts; the logits of an empty text are the bias of the linear layer.
 
         Args:
-            input_ids: (batch, seq_len), or with `offsets` (number of words,), the texts one after the other.
-            attention_mask: (batch, seq_len), 1 keep, 0 pad.
-            labels: (batch,), in 0..num_labels - 1; if given, `loss` is their mean cross-entropy.
-            offsets: (batch,), where each text begins, as for `torch.nn.EmbeddingBag`.
+            input_ids: (batch, seq_len), or with `offsets` (num_words,), one text after the other.
+            attention_mask: (batch, seq_len), 1 keep, 0 pad; not used with `offsets`.
+            labels: (batch,), in 0..num_labels - 1; if given, `loss` is the mean cross-entropy.
+            offsets: (batch,), index of each text's first word, as for `torch.nn.EmbeddingBag`.
 
         Returns:
             `logits` (batch, num_labels) and `loss`.
@@ -130,75 +131,11 @@ class FastTextForSequenceClassification(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def mean_embedding(self, words: Tensor, offsets: Tensor) -> Tensor:
-        """(batch, embedding_dim): the means over the words and n-grams of each text, 0 for an empty one.
+        """Averages the embeddings of each text's words and n-grams: (batch, embedding_dim), 0 for an empty text."""
+        config, table, sparse = self.config, self.embedding.weight, self.embedding.sparse
+        if use_compiled_loops(table):
+            from kr_text.kernels.ngram_loops import NgramSizes, mean_embedding
 
-        `F.embedding_bag` leaves out padding too, and takes means, but its fast kernel does neither.
-        """
-        if takes_loops(self.embedding.weight):
-            return cast(Tensor, cast(Any, _LoopedBagMean).apply(self.embedding.weight, words, offsets, self))
-        rows = ngram_ids(words, offsets, self.config)
-        keep = rows != self.config.pad_token_id
-        ends = F.pad(keep.sum(1).cumsum(0, dtype=torch.int32), (1, 0))  # (number of words + 1,): rows kept before each
-        begins = ends[offsets]  # (batch,)
-        counts = torch.diff(begins, append=ends[-1:])
-        table, sparse = self.embedding.weight, self.embedding.sparse
-        if rows.device.type == "cpu":
-            rows = rows.masked_select(keep)
-            if sparse:
-                total = cast(Tensor, cast(Any, _SparseBagSum).apply(table, rows, begins))
-            else:
-                total = F.embedding_bag(rows, table, begins, mode="sum")
-        else:  # there, to count what is kept would wait for the queue
-            rows, begins = rows.flatten(), (offsets * self.config.max_ngram).to(rows.dtype)
-            weights = keep.flatten().to(table.dtype)
-            total = F.embedding_bag(rows, table, begins, mode="sum", sparse=sparse, per_sample_weights=weights)
-        return total / counts.clamp(min=1)[:, None]
-
-
-class _LoopedBagMean(torch.autograd.Function):
-    """`FastTextForSequenceClassification.mean_embedding` in loops, with its gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, table: Tensor, words: Tensor, offsets: Tensor, model: FastTextForSequenceClassification
-    ) -> Tensor:
-        from kr_text.kernels.row_loops import mean_bags
-
-        config = model.config
-        sizes = config.vocab_size, config.num_buckets, config.max_ngram, config.pad_token_id
-        means, ctx.bags = mean_bags(table, words, offsets, *sizes)
-        ctx.num_rows, ctx.sparse = len(table), model.embedding.sparse
-        return means
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        from kr_text.kernels.row_loops import table_gradient
-
-        gradient = table_gradient(ctx.bags, grad.contiguous(), ctx.num_rows)
-        return gradient if ctx.sparse else gradient.to_dense(), None, None, None
-
-
-class _SparseBagSum(torch.autograd.Function):
-    """`F.embedding_bag` with mode "sum" and a sparse gradient, which has each row of the table once, in order.
-
-    That of `F.embedding_bag` repeats a row, and the gradient for it, at each of its places in the batch.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, begins: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, begins)
-        ctx.shape = table.shape
-        return F.embedding_bag(rows, table, begins, mode="sum")
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        rows, begins = ctx.saved_tensors
-        lengths = torch.diff(begins, append=begins.new_tensor([len(rows)]))
-        bags = torch.repeat_interleave(lengths)  # of each row
-        rows, order = rows.sort()
-        rows, counts = torch.unique_consecutive(rows, return_counts=True)
-        begins = (counts.cumsum(0) - counts).to(bags.dtype)
-        values = F.embedding_bag(bags.index_select(0, order), grad, begins, mode="sum")
-        return torch.sparse_coo_tensor(rows[None], values, ctx.shape, check_invariants=False), None, None
+            sizes = NgramSizes(config.vocab_size, config.num_buckets, config.max_ngram, config.pad_token_id)
+            return mean_embedding(table, words, offsets, sizes, sparse)
+        return mean_bags(table, ngram_ids(words, offsets, config), offsets, config.pad_token_id, sparse)

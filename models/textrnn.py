@@ -1,4 +1,4 @@
-"""TextRNN: a bidirectional recurrence gives each word its left and right context; then max over time.
+"""TextRNN: a bidirectional recurrence gives each word a left and a right context; then max pooling over the words.
 
 Lai, Xu, Liu, Zhao: Recurrent Convolutional Neural Networks for Text Classification (AAAI 2015).
 """
@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kr_text.kernels.dropout import Dropout
+from kr_text.kernels.recurrence import recur, reverse_rows, reversed_indices
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.ranges import require_at_least, require_dropout, require_token_id
 
@@ -19,16 +20,16 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class TextRNNConfig(PreTrainedConfig):
-    """Sizes of a TextRNN classifier.
+    """Configuration of a TextRNN classifier.
 
     Args:
-        vocab_size: words, with the special tokens.
-        embedding_dim: width of the word embeddings.
-        context_size: width of the left and of the right context, each.
-        hidden_size: width of the tanh layer that is pooled over time.
-        cell: "lstm" or "gru" (the paper has a plain recurrence; these train better).
-        dropout: on the embeddings and on the pooled layer.
-        pad_token_id: the id that stands for no word.
+        vocab_size: Number of words, including special tokens.
+        embedding_dim: Width of the word embeddings.
+        context_size: Width of the left context, and of the right context.
+        hidden_size: Width of the tanh layer that is pooled over the words.
+        cell: Recurrent cell, "lstm" or "gru". The paper has a plain recurrence; these cells train better.
+        dropout: Dropout rate of the embeddings and of the pooled layer.
+        pad_token_id: Id of the padding token.
     """
 
     model_type = "kr_text_textrnn"
@@ -61,45 +62,8 @@ class TextRNNConfig(PreTrainedConfig):
         self.pad_token_id = pad_token_id
 
 
-def reversed_places(seq_len: int, lengths: Tensor) -> Tensor:
-    """Where `reverse_rows` takes each step from: row i's first `lengths[i]` in reverse, its padding from where it is.
-
-    Returns:
-        (batch * seq_len,), places in the steps of all rows, one row after the other.
-    """
-    steps = torch.arange(seq_len, device=lengths.device).expand(len(lengths), seq_len)
-    last = lengths[:, None] - 1
-    begins = torch.arange(len(lengths), device=lengths.device)[:, None] * seq_len
-    return (begins + torch.where(steps <= last, last - steps, steps)).flatten()
-
-
-def reverse_rows(x: Tensor, places: Tensor) -> Tensor:
-    """(batch, seq_len, width) in the order of `reversed_places`; its own inverse."""
-    return cast(Tensor, cast(Any, _Reverse).apply(x, places))
-
-
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        return x.flatten(0, 1).index_select(0, places).view(x.shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        return reverse_rows(grad, places), None  # as it is its own inverse
-
-
-def recur(cell: nn.Module, x: Tensor) -> Tensor:
-    """(batch, seq_len, width) -> (batch, seq_len, context_size); in float32 where a CPU has no bf16 for an LSTM."""
-    if x.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        with torch.autocast("cpu", enabled=False):
-            return cast(Tensor, cell(x)[0])
-    return cast(Tensor, cell(x)[0])
-
-
 class TextRNNForSequenceClassification(PreTrainedModel):
-    """Lai's recurrent classifier. Two one-way recurrences on plain padded batches: no packing, the fused kernels."""
+    """TextRNN text classifier. Each direction is a recurrence over the padded batch, which is faster than packing."""
 
     config_class = TextRNNConfig
     config: TextRNNConfig
@@ -132,34 +96,34 @@ class TextRNNForSequenceClassification(PreTrainedModel):
                     nn.init.zeros_(parameter)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The word table."""
+        """Returns the table of word embeddings."""
         return self.embedding
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        """Classifies texts.
+        """Classifies texts; the pooled layer of an empty text is -1.
 
         Args:
             input_ids: (batch, seq_len).
             attention_mask: (batch, seq_len), 1 keep, 0 pad.
-            labels: (batch,), in 0..num_labels - 1; if given, `loss` is their mean cross-entropy.
+            labels: (batch,), in 0..num_labels - 1; if given, `loss` is the mean cross-entropy.
 
         Returns:
             `logits` (batch, num_labels) and `loss`.
         """
         input_ids, lengths = left_align(input_ids, attention_mask, self.config.pad_token_id)
         words = self.dropout(self.embedding(input_ids))  # (batch, seq_len, embedding_dim)
-        places = reversed_places(input_ids.shape[1], lengths)
-        seen = recur(self.left_to_right, words)
-        ahead = recur(self.right_to_left, reverse_rows(words, places))
-        # A word's left context ends with the word before it, and its right context with the one after it: shift by one.
-        left = F.pad(seen[:, :-1], (0, 0, 1, 0))
-        right = reverse_rows(F.pad(ahead[:, :-1], (0, 0, 1, 0)), places)
-        hidden = self.hidden(torch.cat([left, words, right], dim=-1))  # (batch, seq_len, hidden_size)
+        indices = reversed_indices(input_ids.shape[1], lengths)
+        forward_states = recur(self.left_to_right, words)  # (batch, seq_len, context_size)
+        backward_states = recur(self.right_to_left, reverse_rows(words, indices))
+        # Eqs. 1, 2: the left context ends with the word before, the right one starts with the word after. Shift by one.
+        left = F.pad(forward_states[:, :-1], (0, 0, 1, 0))
+        right = reverse_rows(F.pad(backward_states[:, :-1], (0, 0, 1, 0)), indices)
+        hidden = self.hidden(torch.cat([left, words, right], dim=-1))  # Eqs. 3, 4: (batch, seq_len, hidden_size)
         padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths[:, None]
         pooled = hidden.masked_fill_(padding[:, :, None], -torch.inf).max(dim=1).values
-        pooled = torch.tanh(pooled)  # of the maximum, which is the maximum of the tanh
+        pooled = torch.tanh(pooled)  # Eq. 5; tanh is monotonic, so it may follow the maximum
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else F.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -1,4 +1,4 @@
-"""Transformer: an encoder trained from scratch, then the mean over its words.
+"""Transformer: an encoder trained from scratch, then the mean over the words.
 
 Vaswani et al.: Attention Is All You Need (NeurIPS 2017).
 """
@@ -12,22 +12,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kr_text.kernels.attention import attention
 from kr_text.kernels.dropout import Dropout
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.ranges import require_at_least, require_dropout, require_token_id
 
 
 class TransformerConfig(PreTrainedConfig):
-    """Sizes of a Transformer classifier.
+    """Configuration of a Transformer classifier.
+
+    The default is smaller than the paper's base model (6 layers of 512, 8 heads) for training from scratch on a CPU.
 
     Args:
-        vocab_size: words, with the special tokens.
-        hidden_size: width of the embeddings and of every layer.
-        num_hidden_layers: encoder layers.
-        num_attention_heads: heads in a layer; divides `hidden_size`.
-        intermediate_size: width of the feed-forward layers.
-        dropout: on the embeddings, on each sublayer's output, and before the classifier.
-        pad_token_id: the id that stands for no word.
+        vocab_size: Number of words, including special tokens.
+        hidden_size: Width of the embeddings and of every layer; a multiple of 2 * num_attention_heads.
+        num_hidden_layers: Number of encoder layers.
+        num_attention_heads: Number of attention heads in a layer.
+        intermediate_size: Width of the feed-forward layers; 4 * hidden_size, as in the paper.
+        dropout: Dropout rate of the embeddings, of each sublayer's output (both as in the paper), and of the mean.
+        pad_token_id: Id of the padding token.
     """
 
     model_type = "kr_text_transformer"
@@ -64,14 +67,14 @@ class TransformerConfig(PreTrainedConfig):
 
 
 def sinusoidal_positions(seq_len: int, hidden_size: int, device: torch.device) -> Tensor:
-    """(seq_len, hidden_size): sines in the first half, cosines in the second, of the paper's wavelengths (Sec. 3.5)."""
+    """Sinusoidal positional encodings (Sec. 3.5): (seq_len, hidden_size), all sines before all cosines."""
     steps = torch.arange(hidden_size // 2, device=device) * (2 / hidden_size)
     angles = torch.arange(seq_len, device=device)[:, None] * torch.exp(-math.log(10_000.0) * steps)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with a residual connection and a layer norm after it."""
+    """Self-attention, then a feed-forward network, each followed by a residual connection and a layer norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -85,39 +88,24 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """One layer: x (batch, seq_len, hidden_size), visible (batch, 1, 1, seq_len), True where a word may be seen."""
+        """Encodes x (batch, seq_len, hidden_size); visible (batch, 1, 1, seq_len) is False where a word is ignored."""
         x = self.attention_norm(x + self.dropout(self.attend(x, visible)))
         feed_forward = self.output(F.relu(self.intermediate(x)))
         normed: Tensor = self.output_norm(x + self.dropout(feed_forward))
         return normed
 
     def attend(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Multi-head attention over the visible words."""
+        """Multi-head self-attention over the visible words."""
         batch, seq_len, _ = x.shape
         heads = self.query_key_value(x).view(batch, seq_len, 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (batch, num_heads, seq_len, head_size)
-        if torch.is_autocast_enabled("cpu"):
-            mixed = attend_in_half(query, key, value, visible)
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        mixed = attention(query, key, value, visible)
         output: Tensor = self.attention_output(mixed.transpose(1, 2).reshape(batch, seq_len, -1))
         return output
 
 
-def attend_in_half(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-    """`F.scaled_dot_product_attention` in the precision of its arguments on a CPU.
-
-    On texts of 34 to 256 words torch's fused kernels take 1.6 times as long in float32, and up to 7 times in bf16.
-    """
-    with torch.autocast("cpu", enabled=False):
-        hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        mixed: Tensor = (scores + hidden).softmax(-1) @ value
-        return mixed
-
-
 class TransformerForSequenceClassification(PreTrainedModel):
-    """Vaswani's encoder with mean pooling."""
+    """Transformer text classifier: the paper's encoder with mean pooling."""
 
     config_class = TransformerConfig
     config: TransformerConfig
@@ -142,18 +130,18 @@ class TransformerForSequenceClassification(PreTrainedModel):
             nn.init.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The word table."""
+        """Returns the table of word embeddings."""
         return self.embedding
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        """Classifies texts; an empty text gets the bias of the linear layer.
+        """Classifies texts; the logits of an empty text are the bias of the linear layer.
 
         Args:
             input_ids: (batch, seq_len).
             attention_mask: (batch, seq_len), 1 keep, 0 pad.
-            labels: (batch,), in 0..num_labels - 1; if given, `loss` is their mean cross-entropy.
+            labels: (batch,), in 0..num_labels - 1; if given, `loss` is the mean cross-entropy.
 
         Returns:
             `logits` (batch, num_labels) and `loss`.
@@ -161,7 +149,7 @@ class TransformerForSequenceClassification(PreTrainedModel):
         input_ids, lengths = left_align(input_ids, attention_mask, self.config.pad_token_id)
         seq_len, hidden_size = input_ids.shape[1], self.config.hidden_size
         keep = torch.arange(seq_len, device=input_ids.device) < lengths[:, None]  # (batch, seq_len)
-        visible = (keep | (lengths == 0)[:, None])[:, None, None]  # an empty text sees its padding: a softmax needs one
+        visible = (keep | (lengths == 0)[:, None])[:, None, None]  # an empty text attends to its padding
         positions = sinusoidal_positions(seq_len, hidden_size, input_ids.device)
         words = self.embedding(input_ids) * math.sqrt(hidden_size)
         x = self.dropout(words + positions.to(words.dtype))

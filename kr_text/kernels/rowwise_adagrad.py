@@ -1,4 +1,4 @@
-"""An optimizer for tables of which a batch touches few rows."""
+"""Row-wise Adagrad: an optimizer for embedding tables with sparse gradients."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,19 +7,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kr_text.kernels import takes_loops
+from kr_text.kernels.dispatch import use_compiled_loops
 
 
 class RowwiseAdagrad(torch.optim.Optimizer):
-    """Adagrad (Duchi et al. 2011) with one sum of squares for each row of a parameter, the mean over the row.
+    """Adagrad (Duchi et al. 2011) that accumulates one number per row: the mean of the row's squared gradients.
 
-    Sparse gradients cost what their rows cost, whatever the size of the table: `torch.optim.Adagrad` takes these too,
-    with a sum for each number, several times as slowly.
+    For a sparse gradient g of a row w of width d, with the row's sum s:
+
+        s <- s + |g|^2 / d
+        w <- w - lr g / sqrt(s + eps)
+
+    A step takes time proportional to the rows that have a gradient, whatever the size of the table.
+    `torch.optim.Adagrad` accepts sparse gradients too, but keeps a sum per element and runs several times more slowly.
 
     Args:
-        params: parameters or groups of them.
-        lr: the learning rate: the first step of a row has about this size.
-        eps: added to the sum of squares.
+        params: Parameters, or groups of them.
+        lr: Learning rate; the first update of a row has about this root mean square.
+        eps: Added to the sum before its square root.
     """
 
     def __init__(
@@ -31,7 +36,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for all rows that have a gradient."""
+        """Updates every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -46,32 +51,41 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             state["sum"] = parameter.new_zeros(parameter.shape[:1])
-        sums, gradient = state["sum"], parameter.grad
+        gradient = parameter.grad
         assert gradient is not None
-        if not gradient.is_sparse:
+        if gradient.is_sparse:
+            update_rows(parameter, state["sum"], *sum_by_row(gradient), lr, eps)
+        else:
             gradient = gradient.flatten(1) if gradient.dim() > 1 else gradient[:, None]
-            sums += gradient.square().mean(1)
-            parameter -= (gradient * (lr * (sums + eps).rsqrt())[:, None]).view_as(parameter)
-            return
-        rows, gradient = sum_by_row(gradient)
-        if takes_loops(parameter):
-            from kr_text.kernels.row_loops import adagrad_rows
+            state["sum"] += gradient.square().mean(1)
+            parameter -= (gradient * (lr * (state["sum"] + eps).rsqrt())[:, None]).view_as(parameter)
 
-            return adagrad_rows(parameter, sums, rows, gradient, lr, eps)
-        squares = torch.linalg.vector_norm(gradient, dim=1).square_()  # in one pass
-        touched = sums.index_select(0, rows).add_(squares, alpha=1 / gradient.shape[1])
-        sums.index_copy_(0, rows, touched)
-        step = gradient.mul_((touched + eps).rsqrt_()[:, None])
-        parameter.index_copy_(0, rows, parameter.index_select(0, rows).sub_(step, alpha=lr))
+
+def update_rows(table: Tensor, sums: Tensor, rows: Tensor, gradient: Tensor, lr: float, eps: float) -> None:
+    """Updates the rows (R,), each listed once, of `table` (num_rows, width) and `sums` (num_rows,) in place.
+
+    Overwrites `gradient` (R, width); do not use it afterwards.
+    """
+    if use_compiled_loops(table):
+        from kr_text.kernels.rowwise_adagrad_loops import update_rows_in_loops
+
+        return update_rows_in_loops(table, sums, rows, gradient, lr, eps)
+    squares = torch.linalg.vector_norm(gradient, dim=1).square_()  # reads the gradient once
+    new_sums = sums.index_select(0, rows).add_(squares, alpha=1 / gradient.shape[1])
+    sums.index_copy_(0, rows, new_sums)
+    update = gradient.mul_((new_sums + eps).rsqrt_()[:, None])
+    table.index_copy_(0, rows, table.index_select(0, rows).sub_(update, alpha=lr))
 
 
 def sum_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows (R,), in order, and the sum for each (R, width) of a sparse gradient that may have rows several times.
+    """Sums the entries of a sparse gradient by row, like `Tensor.coalesce`, which adds one entry at a time.
 
-    As `Tensor.coalesce`, which takes one row after the other.
+    Returns:
+        rows: (R,), distinct and ascending.
+        sums: (R, width).
     """
     rows, values = gradient._indices()[0], gradient._values()
-    if _ascend(rows, values):  # once each, as from FastText
+    if _ascend(rows, values):  # as in FastText's gradient
         return rows, values
     rows, order = rows.sort()
     rows, counts = torch.unique_consecutive(rows, return_counts=True)
@@ -79,8 +93,8 @@ def sum_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ascend(rows: Tensor, values: Tensor) -> bool:
-    if takes_loops(values):
-        from kr_text.kernels.row_loops import ascend
+    if use_compiled_loops(values):
+        from kr_text.kernels.rowwise_adagrad_loops import ascend
 
         return ascend(rows)
     return bool((rows[1:] > rows[:-1]).all())

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from kr_text.kernels import HAS_NUMBA
-from kr_text.kernels.ragged import ranges
+from kr_text.kernels.ragged import concatenate_slices, ranges
 from kr_text.models import FastTextForSequenceClassification
 
 MAX_COPY = 2**28  # bytes of ids that are brought together in memory; more stay in the file that they are mapped from
@@ -84,12 +83,8 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int32]:
         """The ids of rows, one row after the other, where `begins` says."""
-        if len(self.pieces) == 1 and HAS_NUMBA:
-            from kr_text.kernels.row_loops import cut
-
-            return cut(self.pieces[0], self.begins[rows], lengths)
         if len(self.pieces) == 1:
-            return self.pieces[0].take(ranges(self.begins[rows], lengths))
+            return concatenate_slices(self.pieces[0], self.begins[rows], lengths)
         ids = np.empty(int(lengths.sum()), dtype=np.int32)
         order = np.argsort(self.piece_of[rows], kind="stable")
         places, targets = ranges(self.begins[rows[order]], lengths[order]), ranges(begins[order], lengths[order])

@@ -7,7 +7,8 @@ from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
-from kr_text.kernels import HAS_NUMBA
+from kr_text.kernels.dispatch import HAS_NUMBA
+from kr_text.kernels.loop_threads import threads_for_loops
 from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.losses.softening_loss import SofteningLoss
 from kr_text.models.fasttext import FastTextForSequenceClassification
@@ -29,8 +30,6 @@ class BatchesTrainer(Trainer):
         parts = cast(nn.Module, self.model).modules()  # a pair has two of them
         if not (HAS_NUMBA and any(isinstance(part, FastTextForSequenceClassification) for part in parts)):
             return super().train(*args, **kwargs)
-        from kr_text.kernels.compiled_loops import threads_for_loops
-
         with threads_for_loops():
             return super().train(*args, **kwargs)
 

@@ -6,7 +6,7 @@ from kr_text.kernels.dropout import Dropout
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_drops_its_share_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+def test_the_dropped_share_is_p_and_the_rest_is_scaled(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.ones(1001, 1003, dtype=dtype)  # not a multiple of four
     y = Dropout(p)(x)
@@ -17,7 +17,7 @@ def test_drops_its_share_and_keeps_the_mean(p: float, dtype: torch.dtype) -> Non
     torch.testing.assert_close(y[y != 0].float(), torch.full((num_kept,), 1 / (1 - p)), rtol=4e-3, atol=0)
 
 
-def test_numbers_that_were_drawn_together_are_independent() -> None:
+def test_elements_that_share_random_bits_are_dropped_independently() -> None:
     torch.manual_seed(0)
     dropped = Dropout(0.3)(torch.ones(400_000, 4)) == 0
     together = dropped.double().T @ dropped.double() / len(dropped)
@@ -25,7 +25,7 @@ def test_numbers_that_were_drawn_together_are_independent() -> None:
     torch.testing.assert_close(together, expected, rtol=0, atol=4 * (0.25 / len(dropped)) ** 0.5)
 
 
-def test_the_gradient_passes_where_the_number_did() -> None:
+def test_the_gradient_is_the_mask() -> None:
     x = torch.ones(1000, requires_grad=True)
     y = Dropout(0.4)(x)
     y.sum().backward()
@@ -33,7 +33,7 @@ def test_the_gradient_passes_where_the_number_did() -> None:
     torch.testing.assert_close(x.grad, y.detach())
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_decides_what_is_dropped() -> None:
     x, dropout = torch.ones(100), Dropout(0.5)
     torch.manual_seed(1)
     first, second = dropout(x), dropout(x)
@@ -42,7 +42,7 @@ def test_the_seed_decides() -> None:
     assert not torch.equal(first, second)
 
 
-def test_the_limits() -> None:
+def test_limits_of_p_eval_mode_and_empty_tensors() -> None:
     x = torch.randn(5, 3)
     assert torch.equal(Dropout(0.0)(x), x)
     assert torch.equal(Dropout(1.0)(x), torch.zeros(5, 3))

@@ -22,18 +22,18 @@ def make_model(**kwargs: Any) -> Any:
 
 
 def text_of(length: int) -> list[int]:
-    """Ids from 1 (unknown) to 11."""
+    """Random ids from 1 (unknown) to 11."""
     return torch.randint(1, 12, (length,), generator=torch.Generator().manual_seed(length)).tolist()
 
 
 def logits_of_all_frames(model: Any, text: list[int]) -> Tensor:
-    """Zhang 2015, Table 1 and 2, over every frame; characters past the end of the text are zeros.
+    """Zhang 2015, Tables 1 and 2, over every frame; characters past the end of the text are zeros.
 
-    What `center_channels` takes from a layer's input is taken from its weights here, so that the network is Zhang's.
+    Centers the weights where `center_channels` centers the inputs, which is the same.
     """
 
     def weight_of(layer: Any) -> Tensor:
-        weight: Tensor = layer.weight  # the input channels are dimension 1
+        weight: Tensor = layer.weight  # dimension 1 has the input channels
         return weight - weight.mean(1, keepdim=True) if model.config.center_channels else weight
 
     one_hot = torch.zeros(1, 10, model.config.num_frames, dtype=torch.float64)
@@ -53,7 +53,7 @@ def logits_of_all_frames(model: Any, text: list[int]) -> Tensor:
 
 @pytest.mark.parametrize("center_channels", [True, False])
 @pytest.mark.parametrize("num_frames", [1014, 1000, 150, 149, 123])
-def test_the_cropped_computation_equals_that_of_all_frames(num_frames: int, center_channels: bool) -> None:
+def test_cropped_frames_give_the_logits_of_all_frames(num_frames: int, center_channels: bool) -> None:
     model = make_model(num_frames=num_frames, center_channels=center_channels)
     for length in LENGTHS:
         logits = model(torch.tensor([text_of(length)], dtype=torch.long)).logits[0]
@@ -61,7 +61,7 @@ def test_the_cropped_computation_equals_that_of_all_frames(num_frames: int, cent
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10, msg=f"{length} characters")
 
 
-def test_a_batch_of_all_lengths_equals_the_computation_of_all_frames() -> None:
+def test_texts_of_all_lengths_in_a_batch_have_the_logits_of_all_frames() -> None:
     model = make_model()
     rows = torch.tensor([text_of(length) + [0] * (2000 - length) for length in LENGTHS])
     expected = torch.stack([logits_of_all_frames(model, text_of(length)) for length in LENGTHS])
@@ -74,7 +74,7 @@ def test_characters_past_the_last_frame_are_cut_off() -> None:
     assert torch.equal(model(torch.tensor([text])).logits, model(torch.tensor([text[:150] + [3] * 7])).logits)
 
 
-def test_only_the_text_is_computed() -> None:
+def test_frames_past_the_text_are_not_computed() -> None:
     model = make_model()
     computed: list[int] = []
     for layer in (model.characters, *model.convolutions):
@@ -84,7 +84,7 @@ def test_only_the_text_is_computed() -> None:
         computed.clear()
         model(torch.tensor([text_of(length)], dtype=torch.long))
         lengths[length] = list(computed)
-    # The frames that see a character, and one that sees only padding; at most those of Zhang 2015, Table 1.
+    # The frames that see a character, and one that sees only padding; at most the frames of Zhang 2015, Table 1.
     assert lengths == {
         1: [2, 2, 2, 2, 2, 2],
         240: [241, 81, 28, 28, 28, 28],
@@ -142,7 +142,7 @@ def test_presets_have_the_sizes_of_the_paper(
     assert model.num_parameters() == num_parameters
 
 
-def test_a_preset_takes_other_settings_too() -> None:
+def test_arguments_override_a_preset() -> None:
     config = CharCNNConfig.preset("large", dropout=0.1, dense_size=7)
     assert (config.num_filters, config.dropout, config.dense_size) == (1024, 0.1, 7)
 
@@ -152,23 +152,23 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
         CharCNNConfig.preset("medium")
 
 
-def test_each_character_has_weights_of_its_own_and_unknown_ones_and_blanks_are_zeros() -> None:
+def test_unknown_characters_and_blanks_are_zeros_and_all_others_one_hot() -> None:
     tokenizer = character_tokenizer(max_length=1014)
     model = make_model(vocab_size=len(tokenizer))
     input_ids = tokenizer("aB \n\U0001f600z0", return_tensors="pt")["input_ids"]
     weight, bias = model.characters.weight, model.characters.bias
     expected = bias.clone()
-    for place, character in enumerate([0, 1, None, 68, None, 25, 26]):  # places in the alphabet; newline is the last
+    for place, character in enumerate([0, 1, None, 68, None, 25, 26]):  # positions in the alphabet
         if character is not None:
             expected = expected + weight[place, character]
     torch.testing.assert_close(model.characters(input_ids), expected[None, None])
 
 
-def test_default_vocabulary_is_that_of_the_character_tokenizer() -> None:
+def test_the_default_vocabulary_fits_the_character_tokenizer() -> None:
     assert CharCNNConfig().vocab_size == len(character_tokenizer(max_length=1014))
 
 
-def test_weights_start_normal_and_biases_and_the_classifier_at_zero() -> None:
+def test_weights_start_normal_but_biases_and_the_classifier_at_zero() -> None:
     torch.manual_seed(0)
     model = CharCNNForSequenceClassification(CharCNNConfig(num_filters=40, dense_size=50, initializer_range=0.2))
     for key, parameter in model.named_parameters():
@@ -178,7 +178,7 @@ def test_weights_start_normal_and_biases_and_the_classifier_at_zero() -> None:
             assert parameter.std().item() == pytest.approx(0.2, rel=0.2), key
 
 
-def test_dropout_is_after_each_of_the_first_two_dense_layers() -> None:
+def test_dropout_follows_the_first_two_dense_layers() -> None:
     model = make_model(dropout=0.25)
     dropped: list[tuple[int, ...]] = []
     model.dropout.register_forward_hook(lambda module, args, output: dropped.append(tuple(output.shape)))
@@ -187,7 +187,7 @@ def test_dropout_is_after_each_of_the_first_two_dense_layers() -> None:
     assert dropped == [(1, 9), (1, 9)]
 
 
-def test_with_centered_channels_no_step_moves_all_weights_of_a_unit_the_same_way() -> None:
+def test_centered_channels_remove_the_common_gradient_of_a_units_weights() -> None:
     for center_channels in (True, False):
         model = make_model(center_channels=center_channels)
         model(torch.tensor([text_of(300)]), labels=torch.tensor([1])).loss.backward()

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kr_text import kernels
+from kr_text.kernels import dispatch
 from kr_text.models.fasttext import FastTextConfig, FastTextForSequenceClassification, ngram_ids
 
 
 @pytest.fixture(params=[True, False], ids=["loops", "operations"], autouse=True)
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the loops that numba compiles, and with PyTorch's operations alone."""
-    assert kernels.HAS_NUMBA
-    monkeypatch.setattr(kernels, "HAS_NUMBA", request.param)
+    """Runs each test with compiled loops and with PyTorch's operations."""
+    assert dispatch.HAS_NUMBA
+    monkeypatch.setattr(dispatch, "HAS_NUMBA", request.param)
 
 
 def make_model(**kwargs: Any) -> Any:
@@ -27,7 +27,7 @@ def make_model(**kwargs: Any) -> Any:
 
 
 def ngram_ids_by_loops(words: list[int], config: FastTextConfig) -> list[int]:
-    """The rows of a text: fastText's own loops, in whole numbers of 64 bits that wrap around."""
+    """Table rows of a text, by fastText's loops over 64-bit integers that wrap around."""
     rows = list(words)
     for n in range(2, config.max_ngram + 1):
         for start in range(len(words) - n + 1):
@@ -39,7 +39,7 @@ def ngram_ids_by_loops(words: list[int], config: FastTextConfig) -> list[int]:
 
 
 def rows_of_texts(texts: list[list[int]], config: FastTextConfig) -> list[list[int]]:
-    """The rows of each text, in order of their numbers, without padding."""
+    """Sorted table rows of each text, without padding."""
     words = torch.tensor([word for text in texts for word in text], dtype=torch.long)
     begins = [sum(map(len, texts[:text])) for text in range(len(texts) + 1)]
     ids = ngram_ids(words, torch.tensor(begins[:-1]), config).tolist()
@@ -49,8 +49,8 @@ def rows_of_texts(texts: list[list[int]], config: FastTextConfig) -> list[list[i
 
 def test_worked_example_of_ngram_ids() -> None:
     config = FastTextConfig(vocab_size=10, num_buckets=100, max_ngram=3)
-    # Modulo 100 the multiplier 116,049,371 is 71. Bigrams: 3 * 71 + 5 = 218 and 5 * 71 + 4 = 359, so the buckets 18 and
-    # 59; the trigram: 218 * 71 + 4 = 15,482, bucket 82. The buckets begin at row 10.
+    # Modulo 100 the multiplier 116,049,371 is 71. Bigrams: 3 * 71 + 5 = 218 and 5 * 71 + 4 = 359, in buckets 18 and 59.
+    # Trigram: 218 * 71 + 4 = 15,482, in bucket 82. The buckets start at row 10.
     assert ngram_ids(torch.tensor([3, 5, 4]), torch.tensor([0]), config).tolist() == [
         [3, 28, 92],
         [5, 69, 0],
@@ -77,13 +77,13 @@ def test_worked_example_of_the_mean() -> None:
     max_ngram=st.integers(1, 6),
     num_buckets=st.sampled_from([1, 7, 500_000, 2_000_000]),
 )
-def test_ngram_ids_are_those_of_plain_loops(words: list[int], max_ngram: int, num_buckets: int) -> None:
+def test_ngram_ids_agree_with_plain_loops(words: list[int], max_ngram: int, num_buckets: int) -> None:
     config = FastTextConfig(vocab_size=30_000, max_ngram=max_ngram, num_buckets=num_buckets)
     assert rows_of_texts([words], config) == [sorted(ngram_ids_by_loops(words, config))]
 
 
 @pytest.mark.parametrize("pad_token_id", [0, 7])
-def test_ngrams_never_cross_into_the_padding(pad_token_id: int) -> None:
+def test_no_ngram_extends_into_padding_or_another_text(pad_token_id: int) -> None:
     config = FastTextConfig(vocab_size=30, max_ngram=4, num_buckets=1000, pad_token_id=pad_token_id)
     texts = [[3, 5, 4, 9, 2, 3], [6, 8, 9], [5, 1], [2], []]
     expected = [sorted(ngram_ids_by_loops(text, config)) for text in texts]
@@ -108,12 +108,12 @@ def test_logits_agree_with_plain_loops(max_ngram: int, pad_token_id: int) -> Non
     torch.testing.assert_close(model(rows).logits, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
-def test_an_empty_text_gets_the_bias() -> None:
+def test_the_logits_of_an_empty_text_are_the_bias() -> None:
     model = make_model(vocab_size=30, num_buckets=100)
     assert torch.equal(model(torch.zeros(1, 0, dtype=torch.long)).logits[0], model.classifier.bias)
 
 
-def test_the_order_of_words_counts_with_bigrams_and_not_without() -> None:
+def test_word_order_matters_with_bigrams_but_not_without() -> None:
     text, other = torch.tensor([[3, 5, 4, 9]]), torch.tensor([[4, 9, 3, 5]])
     unigrams = make_model(vocab_size=30, max_ngram=1)
     bigrams = make_model(vocab_size=30, max_ngram=2, num_buckets=1000)
@@ -121,12 +121,12 @@ def test_the_order_of_words_counts_with_bigrams_and_not_without() -> None:
     assert not torch.allclose(bigrams(text).logits, bigrams(other).logits)
 
 
-def test_words_alone_need_no_buckets() -> None:
+def test_a_model_of_words_alone_has_no_buckets() -> None:
     assert make_model(vocab_size=30, max_ngram=1, num_buckets=1000).embedding.num_embeddings == 30
     assert make_model(vocab_size=30, max_ngram=2, num_buckets=1000).embedding.num_embeddings == 1030
 
 
-def test_it_starts_as_fasttext_does_with_a_classifier_of_zeros() -> None:
+def test_initial_weights_are_those_of_the_fasttext_library() -> None:
     torch.manual_seed(0)
     model = FastTextForSequenceClassification(FastTextConfig(vocab_size=500, embedding_dim=10, num_buckets=500))
     assert not model.classifier.weight.any()
@@ -136,7 +136,7 @@ def test_it_starts_as_fasttext_does_with_a_classifier_of_zeros() -> None:
 
 
 @pytest.mark.parametrize("max_ngram", [1, 2, 3])
-def test_flat_texts_have_the_logits_and_gradients_of_padded_ones(max_ngram: int) -> None:
+def test_flat_texts_give_the_logits_and_gradients_of_padded_texts(max_ngram: int) -> None:
     texts = [[3, 5, 4, 9, 2, 3], [], [6, 8, 9], [5, 1], [2], []]
     rows = torch.tensor([text + [0] * (6 - len(text)) for text in texts])
     words = torch.tensor([word for text in texts for word in text])
@@ -154,8 +154,8 @@ def test_flat_texts_have_the_logits_and_gradients_of_padded_ones(max_ngram: int)
     torch.testing.assert_close(flat.classifier.weight.grad, padded.classifier.weight.grad)
 
 
-def test_weights_leave_padding_out_where_counting_it_would_wait() -> None:
-    """The branch for accelerators, on the meta device: shapes without a look at the numbers."""
+def test_an_accelerator_reads_no_values_back() -> None:
+    """The meta device has shapes but no values."""
     model = make_model(vocab_size=30, num_buckets=50, embedding_dim=4).to("meta")
     logits = model(
         torch.zeros(7, dtype=torch.long, device="meta"), offsets=torch.zeros(3, dtype=torch.long, device="meta")

@@ -1,4 +1,4 @@
-"""Gradients that the classifiers write by hand, against those of the same networks from PyTorch's own layers."""
+"""Handwritten gradients against the gradients of the same networks from PyTorch's layers."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ LENGTHS = {"charcnn": [200, 150, 20, 3], "textrnn": [9, 5, 2, 1], "transformer":
 
 
 def gradients(name: str, model: Any) -> dict[str, Tensor]:
-    """By the peer's names, in the peer's shapes."""
+    """Gradients of the model, by the peer's parameter names and in the peer's shapes."""
     if name == "charcnn":
         layers = (model.characters, *model.convolutions)
         ours = {
@@ -43,12 +43,12 @@ def gradients(name: str, model: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_equal_those_of_the_layers_of_pytorch(name: str) -> None:
+def test_gradients_equal_pytorchs(name: str) -> None:
     torch.manual_seed(0)
     config_class, model_class = MODELS[name]
     sizes = {**SIZES[name], "dropout": 0.0, "num_labels": 3}
     model: Any = model_class(config_class(**sizes)).double()
-    torch.nn.init.normal_(model.classifier.weight)  # CharCNN's starts at zero
+    torch.nn.init.normal_(model.classifier.weight)  # CharCNN's classifier starts at zero
     peer = PEERS[name][0](model).double()
     lengths = torch.tensor(LENGTHS[name])
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kr_text.models.textrnn import TextRNNConfig, TextRNNForSequenceClassification, reverse_rows, reversed_places
+from kr_text.models.textrnn import TextRNNConfig, TextRNNForSequenceClassification
 
 CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
 TEXTS = [[3, 5, 4, 9, 2, 3, 3, 8], [6, 8, 9], [5, 1], [2]]
@@ -23,19 +23,19 @@ def make_model(cell: str, **kwargs: Any) -> Any:
 
 
 def contexts(cell_name: str, layer: nn.Module, words: list[Tensor]) -> list[Tensor]:
-    """What the recurrence knows before it reads each word: Eqs. 1 and 2 of Lai 2015, one word at a time."""
+    """State of the recurrence before each word: Eqs. 1 and 2 of Lai 2015, word by word."""
     cell = CELLS[cell_name](4, 3).double()
     cell.load_state_dict({key.removesuffix("_l0"): weight for key, weight in layer.state_dict().items()})
-    known, state = [], None
+    states, state = [], None
     hidden = torch.zeros(1, 3, dtype=torch.float64)
     for word in words:
-        known.append(hidden[0])
+        states.append(hidden[0])
         if cell_name == "lstm":
             state = cell(word[None], state)
             hidden = state[0]
         else:
             hidden = cell(word[None], hidden)
-    return known
+    return states
 
 
 def logits_word_by_word(model: Any, text: list[int]) -> Tensor:
@@ -53,7 +53,7 @@ def logits_word_by_word(model: Any, text: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_logits_agree_with_a_reference_word_by_word(cell: str) -> None:
+def test_logits_agree_with_a_word_by_word_reference(cell: str) -> None:
     model = make_model(cell)
     rows = torch.tensor([text + [0] * (8 - len(text)) for text in TEXTS])
     expected = torch.stack([logits_word_by_word(model, text) for text in TEXTS])
@@ -61,10 +61,10 @@ def test_logits_agree_with_a_reference_word_by_word(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_contexts_of_a_word_leave_the_word_itself_out(cell: str) -> None:
+def test_the_contexts_of_a_word_exclude_the_word_itself(cell: str) -> None:
     model = make_model(cell)
     with torch.no_grad():
-        model.hidden.weight[:, 3:7] = 0.0  # [left context; word; right context]: the word counts only as a context
+        model.hidden.weight[:, 3:7] = 0.0  # [left context; word; right context]
     one, two = model(torch.tensor([[4]])).logits, model(torch.tensor([[7]])).logits
     assert torch.equal(one, two)
     assert not torch.allclose(model(torch.tensor([[4, 2]])).logits, model(torch.tensor([[7, 2]])).logits)
@@ -72,8 +72,8 @@ def test_the_contexts_of_a_word_leave_the_word_itself_out(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("side", "words_seen"), [("left", [0, 1]), ("right", [3, 4])])
-def test_a_context_holds_the_words_of_its_side_and_no_others(cell: str, side: str, words_seen: list[int]) -> None:
-    """The middle of five words, found by the gradient of its place in the tanh layer."""
+def test_a_context_depends_on_the_words_of_its_side_alone(cell: str, side: str, words_seen: list[int]) -> None:
+    """Gradient of the tanh layer at the middle one of five words."""
     model = make_model(cell)
     with torch.no_grad():
         model.hidden.weight[:, 3:7] = 0.0
@@ -88,21 +88,13 @@ def test_a_context_holds_the_words_of_its_side_and_no_others(cell: str, side: st
     assert gradient[0].any(dim=1).nonzero().flatten().tolist() == words_seen
 
 
-def test_an_empty_text_pools_nothing() -> None:
+def test_the_pooled_layer_of_an_empty_text_is_minus_one() -> None:
     model = make_model("lstm")
     lowest = torch.full((6,), -1.0, dtype=torch.float64)
     torch.testing.assert_close(model(torch.zeros(1, 0, dtype=torch.long)).logits[0], model.classifier(lowest))
 
 
-def test_reverse_rows_turns_the_words_and_leaves_the_padding() -> None:
-    x = torch.tensor([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8], [9, 0, 0, 0, 0], [0, 0, 0, 0, 0]])[:, :, None]
-    places = reversed_places(5, torch.tensor([3, 5, 1, 0]))
-    reversed_rows = reverse_rows(x, places)
-    assert reversed_rows[:, :, 0].tolist() == [[3, 2, 1, 0, 0], [8, 7, 6, 5, 4], [9, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
-    assert torch.equal(reverse_rows(reversed_rows, places), x)
-
-
-def test_words_far_apart_meet_in_the_contexts() -> None:
+def test_a_context_reaches_across_the_text() -> None:
     model = make_model("gru")
     first = torch.tensor([[4, 2, 2, 2, 2, 2, 2, 5]])
     swapped = torch.tensor([[5, 2, 2, 2, 2, 2, 2, 4]])
@@ -121,7 +113,7 @@ def test_recurrent_weights_start_orthogonal_and_biases_at_zero(cell: str) -> Non
         assert not layer.bias_hh_l0.any()
 
 
-def test_dropout_is_on_the_embeddings_and_on_the_pooled_layer() -> None:
+def test_dropout_follows_the_embeddings_and_the_pooled_layer() -> None:
     model = make_model("lstm", dropout=0.25)
     dropped: list[tuple[int, ...]] = []
     model.dropout.register_forward_hook(lambda module, args, output: dropped.append(tuple(output.shape)))

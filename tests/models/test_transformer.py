@@ -3,16 +3,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from benchmark_peers import torch_layer
 from torch import Tensor, nn
 
-from kr_text.models.transformer import (
-    TransformerConfig,
-    TransformerForSequenceClassification,
-    attend_in_half,
-    sinusoidal_positions,
-)
+from kr_text.models.transformer import TransformerConfig, TransformerForSequenceClassification, sinusoidal_positions
 
 TEXTS = [[3, 5, 4, 9, 2, 3, 3, 8], [6, 8, 9], [5, 1], [2]]
 CPU = torch.device("cpu")
@@ -29,7 +23,7 @@ def make_model(**kwargs: Any) -> Any:
 
 
 def logits_by_torch(model: Any, text: list[int]) -> Tensor:
-    """One text without padding: embeddings scaled as in Sec. 3.4, positions of Sec. 3.5, PyTorch's layers, the mean."""
+    """Logits of one text without padding: scaled embeddings (Sec. 3.4), positions (3.5), PyTorch's layers, the mean."""
     width = model.config.hidden_size
     words = []
     for position, token in enumerate(text):
@@ -44,7 +38,7 @@ def logits_by_torch(model: Any, text: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("num_attention_heads", [1, 2, 4])
-def test_logits_agree_with_the_layers_of_pytorch(num_attention_heads: int) -> None:
+def test_logits_agree_with_pytorchs_layers(num_attention_heads: int) -> None:
     model = make_model(num_attention_heads=num_attention_heads, num_hidden_layers=3)
     rows = torch.tensor([text + [0] * (10 - len(text)) for text in TEXTS])
     expected = torch.stack([logits_by_torch(model, text) for text in TEXTS])
@@ -52,7 +46,7 @@ def test_logits_agree_with_the_layers_of_pytorch(num_attention_heads: int) -> No
 
 
 def test_worked_example_of_positions() -> None:
-    # Width 4: wavelengths 2 pi and 100 * 2 pi; sines, then cosines.
+    # Width 4 has the wavelengths 2 pi and 200 pi; sines come before cosines.
     expected = [
         [0.0, 0.0, 1.0, 1.0],
         [0.84147098, 0.00999983, 0.54030231, 0.99995000],
@@ -61,15 +55,14 @@ def test_worked_example_of_positions() -> None:
     torch.testing.assert_close(sinusoidal_positions(3, 4, CPU), torch.tensor(expected), rtol=0, atol=1e-6)
 
 
-def test_positions_far_into_a_text_keep_their_precision() -> None:
+def test_positions_are_precise_far_into_a_text() -> None:
     width, position = 128, 4999
     angles = [position / 10_000 ** (2 * i / width) for i in range(width // 2)]
     expected = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
     torch.testing.assert_close(sinusoidal_positions(position + 1, width, CPU)[-1], expected, rtol=0, atol=2e-3)
 
 
-def test_a_shift_turns_every_position_alike() -> None:
-    """Sec. 3.5: the signal k places on is a linear function of the signal here, so that dot products see distances."""
+def test_dot_products_of_positions_depend_on_the_distance_alone() -> None:
     signal = sinusoidal_positions(40, 16, CPU).double()
     torch.testing.assert_close(signal[3] @ signal[10], signal[23] @ signal[30], rtol=0, atol=1e-5)
 
@@ -81,25 +74,25 @@ def test_words_never_attend_to_padding() -> None:
     model.layers[0].register_forward_hook(lambda module, args, output: masks.append(args[1]))
     model.layers[0].register_forward_pre_hook(lambda module, args: inputs.append(args[0].requires_grad_()))
     logits = model(torch.tensor([[4, 5, 0, 0], [6, 7, 8, 9], [0, 0, 0, 0]])).logits
-    # Some kernels turn a row that sees nothing into NaN: an empty text sees its padding, and the mean leaves it out.
+    # An empty text attends to its padding, which the mean skips; some kernels return NaN if nothing is visible.
     assert masks[0].flatten(1).tolist() == [[True, True, False, False], [True] * 4, [True] * 4]
     (gradient,) = torch.autograd.grad(logits.sum(), inputs[0])
     assert gradient.any(dim=2).tolist() == [[True, True, False, False], [True] * 4, [False] * 4]
 
 
-def test_an_empty_text_gets_the_bias() -> None:
+def test_the_logits_of_an_empty_text_are_the_bias() -> None:
     model = make_model()
     logits = model(torch.tensor([[0, 0], [4, 5]])).logits
     assert torch.equal(logits[0], model.classifier.bias)
     assert not torch.allclose(logits[1], model.classifier.bias)
 
 
-def test_the_order_of_words_counts() -> None:
+def test_word_order_matters() -> None:
     model = make_model()
     assert not torch.allclose(model(torch.tensor([[3, 5, 4]])).logits, model(torch.tensor([[5, 3, 4]])).logits)
 
 
-def test_scaled_embeddings_start_as_large_as_the_positions() -> None:
+def test_scaled_embeddings_start_at_the_scale_of_the_positions() -> None:
     torch.manual_seed(0)
     model = TransformerForSequenceClassification(TransformerConfig(vocab_size=500, hidden_size=64))
     words = model.embedding.weight[1:] * math.sqrt(64)
@@ -107,7 +100,7 @@ def test_scaled_embeddings_start_as_large_as_the_positions() -> None:
     assert sinusoidal_positions(50, 64, CPU).square().mean().item() == pytest.approx(0.5)
 
 
-def test_dropout_is_on_the_embeddings_each_sublayer_and_the_mean() -> None:
+def test_dropout_follows_the_embeddings_each_sublayer_and_the_mean() -> None:
     model = make_model(num_hidden_layers=2, dropout=0.5)
     dropped: list[int] = []
     for module in model.modules():
@@ -118,7 +111,7 @@ def test_dropout_is_on_the_embeddings_each_sublayer_and_the_mean() -> None:
     assert dropped == [3, 3, 3, 3, 3, 2]
 
 
-def test_bf16_rounds_the_logits_a_little() -> None:
+def test_bf16_changes_the_logits_slightly() -> None:
     model = make_model().float()
     words = torch.randint(2, 12, (4, 9))
     with torch.autocast("cpu", torch.bfloat16):
@@ -126,10 +119,3 @@ def test_bf16_rounds_the_logits_a_little() -> None:
     exact = model(words).logits
     assert not torch.equal(rounded.float(), exact)
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
-
-
-def test_attention_in_half_is_scaled_dot_product_attention() -> None:
-    query, key, value = torch.randn(3, 4, 2, 9, 8, dtype=torch.float64)
-    visible = (torch.arange(9) < torch.tensor([[9], [4], [1], [7]]))[:, None, None]
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-    torch.testing.assert_close(attend_in_half(query, key, value, visible), expected)

@@ -7,13 +7,24 @@ import pytest
 import torch
 from transformers import Trainer
 
-from kr_text.kernels.compiled_loops import num_threads, threads_for_loops
+from kr_text.kernels.loop_threads import num_threads, run_in_parts, threads_for_loops
 from kr_text.models import MODELS
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.training.batches_trainer import ClassifierTrainer
 
 
-def test_pytorch_has_its_threads_again_afterwards() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_part_runs_once(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    ran: list[tuple[int, int]] = []
+    run_in_parts(lambda part, num_parts, *args: ran.append((part, num_parts)), "argument")
+    torch.set_num_threads(before)
+    num_parts = 1 if threads == 1 else 12
+    assert sorted(ran) == [(part, num_parts) for part in range(num_parts)]
+
+
+def test_pytorch_gets_its_threads_back_after_an_error() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     with contextlib.suppress(KeyError), threads_for_loops():
@@ -25,7 +36,7 @@ def test_pytorch_has_its_threads_again_afterwards() -> None:
 
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize(("name", "seen"), [("fasttext", (1, 3)), ("textrnn", (3, 3))])
-def test_fasttext_trains_with_all_threads_in_its_loops(
+def test_training_gives_all_threads_to_fasttexts_loops(
     monkeypatch: pytest.MonkeyPatch, name: str, seen: tuple[int, int], pair: bool
 ) -> None:
     config_class: Any
@@ -42,9 +53,9 @@ def test_fasttext_trains_with_all_threads_in_its_loops(
 
 FORKED = """
 import os, sys, torch
-from kr_text.kernels.row_loops import mean_bags
+from kr_text.kernels.ngram_loops import NgramSizes, mean_bags
 torch.set_num_threads(2)
-args = torch.randn(40, 4), torch.arange(1, 29), torch.tensor([0, 14]), 30, 10, 2, 0
+args = torch.randn(40, 4), torch.arange(1, 29), torch.tensor([0, 14]), NgramSizes(30, 10, 2, 0)
 expected, _ = mean_bags(*args)
 if os.fork() == 0:
     os._exit(0 if torch.equal(mean_bags(*args)[0], expected) else 7)
@@ -52,6 +63,6 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_a_forked_process_has_threads_of_its_own() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_loops_run_in_a_forked_process() -> None:
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=False, timeout=120).returncode == 0
