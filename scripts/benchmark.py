@@ -1,10 +1,10 @@
-"""Times kr-text against its peers, side by side, and checks that both sides did the same work.
+"""Times kr-text against other implementations and checks that both do the same work.
 
     python scripts/benchmark.py data/ag_news results/benchmark
-    python scripts/benchmark.py data/ag_news runs/quick --quick     every row once, on little
+    python scripts/benchmark.py data/ag_news runs/quick --quick     one short round of every comparison
 
-The two sides of a row run in turn, several rounds; the figure is the median of the rounds. Writes benchmark.json,
-benchmark.md and benchmark.png. Needs the extra `benchmark`.
+The two sides of a comparison run in turn for several rounds; the result is the median of the rounds. Writes
+benchmark.json, benchmark.md and benchmark.png. Requires the extra `benchmark`.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from benchmark_commands import command_rows
-from benchmark_rows import training_rows
 from benchmark_timing import FULL, QUICK, Row, Size
+from benchmark_training import training_rows
 
 from kr_text.formats.markdown import markdown_table
 from kr_text.formats.whole_files import write_json, write_text
@@ -28,17 +28,17 @@ from kr_text.machine.process import prepare_for_training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs all rows, and writes what they give as they come."""
+    """Runs all comparisons and writes the files after each one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="as for `kr-text train`")
-    parser.add_argument("results", type=Path, help="folder for the table and the plot")
-    parser.add_argument("--quick", action="store_true", help="every row once, on little")
+    parser.add_argument("dataset", help="name or path of a data set, as for `kr-text train`")
+    parser.add_argument("results", type=Path, help="folder for benchmark.json, benchmark.md and benchmark.png")
+    parser.add_argument("--quick", action="store_true", help="one short round of every comparison")
     flags = parser.parse_args(argv)
     prepare_for_training()
     flags.results.mkdir(parents=True, exist_ok=True)
     size = QUICK if flags.quick else FULL
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as tempfile.tempdir:  # where all rows have their files
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as tempfile.tempdir:  # all temporary files go here
         for row in chain(training_rows(flags.dataset, size), command_rows(flags.dataset, size)):
             rows.append(row)
             low, high = min(row.figures), max(row.figures)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write(rows: list[Row], folder: Path, size: Size) -> None:
-    """The figures, a table and a plot of them."""
+    """Writes the figures as JSON, as a table and as a plot."""
     lines = [{**asdict(row), "median": row.median} for row in rows]
     write_json({"rounds": size.rounds, "environment": environment(), "rows": lines}, folder / "benchmark.json")
     table = [
@@ -63,8 +63,8 @@ def write(rows: list[Row], folder: Path, size: Size) -> None:
     ]
     headings = ["path", "against", "work of each round", "median", "rounds", "to reach, at most"]
     write_text(
-        f"# Ours over theirs\n\n`python {shlex.join(sys.argv)}`: both sides in turn, medians of {size.rounds} rounds. "
-        "x is our time, or memory, over theirs; ms is what our side costs more.\n\n"
+        f"# Time and memory of kr-text over others\n\n`python {shlex.join(sys.argv)}`: both sides in turn, medians of "
+        f"{size.rounds} rounds. x is our time or memory divided by theirs; ms is our time minus theirs.\n\n"
         + markdown_table(headings, table)
         + "\n",
         folder / "benchmark.md",
@@ -73,13 +73,13 @@ def write(rows: list[Row], folder: Path, size: Size) -> None:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """A point a row, with the range of its rounds and what is to be reached."""
+    """Plots the median of each row, the range of its rounds and its target."""
     figure, axes = plt.subplots(figsize=(8, 0.45 * len(rows) + 1.2), layout="constrained")
     places = range(len(rows))
     medians = [row.median for row in rows]
     ranges = [[row.median - min(row.figures) for row in rows], [max(row.figures) - row.median for row in rows]]
-    axes.errorbar(medians, places, xerr=ranges, fmt="o", color="0.3", label="median, least and most")
-    axes.plot([row.reach for row in rows], places, "k|", markersize=14, label="to reach, at most")
+    axes.errorbar(medians, places, xerr=ranges, fmt="o", color="0.3", label="median and range")
+    axes.plot([row.reach for row in rows], places, "k|", markersize=14, label="target, at most")
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.set_yticks(places, [f"{row.path}\nagainst {row.peer}" for row in rows], fontsize=7)
     axes.invert_yaxis()
@@ -87,7 +87,7 @@ def plot(rows: list[Row], path: Path) -> None:
     ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     axes.set_xticks(ticks, map("{:g}".format, ticks))
     axes.minorticks_off()
-    axes.set_xlabel("ours over theirs, in time or memory (logarithmic)")
+    axes.set_xlabel("our time or memory divided by theirs (log scale)")
     axes.grid(axis="x", color="0.9")
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)

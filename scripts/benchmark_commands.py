@@ -1,4 +1,4 @@
-"""What benchmark.py compares around training: commands from a cold start, reading and encoding, prediction, memory."""
+"""Comparisons of whole commands, encoding, prediction, scaling and memory, for benchmark.py."""
 
 import csv
 import json
@@ -8,16 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, cast
 
 import fasttext
 import numpy as np
 import torch
-from benchmark_rows import NO_CHECKPOINTS, Bench
 from benchmark_timing import Row, Size, in_turn, ratios, seconds
+from benchmark_training import NO_CHECKPOINTS, Bench
 from datasets import DatasetDict
 from transformers import pipeline
 
@@ -37,7 +38,7 @@ model.save_model(sys.argv[2])
 
 
 def command_rows(dataset: str, size: Size) -> Iterator[Row]:
-    """Every comparison but those of training."""
+    """Runs every comparison that is not of training."""
     yield from start_rows(size)
     data = load(dataset, max_train_rows=size.rows)
     yield from encoding_rows(data, size)
@@ -48,7 +49,7 @@ def command_rows(dataset: str, size: Size) -> Iterator[Row]:
 
 
 def run(*command: str | Path | int, **environment: str) -> None:
-    """Runs it, silently, unless it fails."""
+    """Runs a command without output; raises RuntimeError with its stderr if it fails."""
     result = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
@@ -57,7 +58,7 @@ def run(*command: str | Path | int, **environment: str) -> None:
 
 
 def start_rows(size: Size) -> Iterator[Row]:
-    """What a command costs before it does anything."""
+    """Times the start of the program and the import of the package."""
     python = partial(run, sys.executable)
     timed = [seconds(partial(python, "-m", "kr_text", "--help")) for _ in range(size.rounds + 1)][1:]
     yield Row("kr-text --help", "-", "from the shell and back", 0.5, timed, "s")
@@ -65,19 +66,23 @@ def start_rows(size: Size) -> Iterator[Row]:
     yield Row("import kr_text", "import torch", "in a new process", 1.2, ratios(both), "x", both)
 
 
+def write_rows(path: Path, rows: Iterable[tuple[str, int]]) -> None:
+    """Writes texts and labels to a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["text", "label"])
+        lines.writerows(rows)
+
+
 def write_csv(data: DatasetDict, folder: Path, repeat: int) -> None:
-    """train.csv, with the rows `repeat` times, and test.csv."""
+    """Writes train.csv, with each row `repeat` times, and test.csv."""
     for split, times in (("train", repeat), ("test", 1)):
-        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            lines = csv.writer(file)
-            lines.writerow(["text", "label"])
-            rows = list(zip(data[split]["text"], data[split]["label"], strict=True))
-            for _ in range(times):
-                lines.writerows(rows)
+        rows = list(zip(data[split]["text"], data[split]["label"], strict=True))
+        write_rows(folder / f"{split}.csv", islice(cycle(rows), times * len(rows)))
 
 
 def write_fasttext(data: DatasetDict, path: Path, repeat: int) -> None:
-    """The training rows `repeat` times, their words parted by blanks as fastText wants them."""
+    """Writes the training rows `repeat` times in fastText's format: a label, then words between blanks."""
     tokenizer = word_tokenizer([data["train"]["text"][:]], vocab_size=10, max_length=10).backend_tokenizer
     lines = []
     for text, label in zip(data["train"]["text"], data["train"]["label"], strict=True):
@@ -89,9 +94,9 @@ def write_fasttext(data: DatasetDict, path: Path, repeat: int) -> None:
 
 
 def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
-    """Whole commands, on ten times the rows, with nothing cached."""
+    """Compares whole training commands on ten times the rows, without a cache."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-    dataset = folder / name  # the recipe is that of the name
+    dataset = folder / name  # the name chooses the recipe
     dataset.mkdir()
     write_csv(data, dataset, 10)
     write_fasttext(data, folder / "fasttext.txt", 10)
@@ -111,7 +116,7 @@ def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
 
 
 def encoding_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
-    """Loading and encoding from nothing, against `tokenizers` on texts that are there."""
+    """Compares loading and encoding without a cache with `tokenizers` on texts in memory."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
     write_csv(data, folder, 1)
     texts = [text for split in data for text in data[split]["text"]]
@@ -142,7 +147,7 @@ def encoding_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
 
 
 def prediction_rows(dataset: str, data: DatasetDict, size: Size) -> Iterator[Row]:
-    """Class probabilities: FastText from file to file, the others against the pipeline of transformers."""
+    """Compares prediction with the fastText library and with the pipeline of transformers."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
     write_fasttext(data, folder / "train.txt", 1)
     lines = [line.split(" ", 1)[1] for line in (folder / "train.txt").read_text("utf-8").splitlines()]
@@ -173,7 +178,7 @@ def prediction_rows(dataset: str, data: DatasetDict, size: Size) -> Iterator[Row
 
 
 def saved(bench: Bench, folder: Path) -> Classifier:
-    """The model at its start, saved and loaded."""
+    """Saves the untrained model and loads it as a classifier."""
     path = folder / bench.name
     bench.model.save_pretrained(path)
     bench.tokenizer.save_pretrained(path)
@@ -182,7 +187,7 @@ def saved(bench: Bench, folder: Path) -> Classifier:
 
 
 def pipeline_row(classifier: Classifier, name: str, texts: list[str], size: Size) -> Row:
-    """Against the pipeline at the batch size that suits it best."""
+    """Compares prediction with the pipeline at the pipeline's fastest batch size."""
     classify = pipeline("text-classification", model=cast(Any, classifier.model), tokenizer=classifier.tokenizer)
     settings: dict[str, Any] = {"top_k": None, "truncation": True, "max_length": classifier.tokenizer.model_max_length}
 
@@ -205,12 +210,12 @@ def pipeline_row(classifier: Classifier, name: str, texts: list[str], size: Size
 
 
 def scaling_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
-    """How all that is done to the rows before the network sees them grows with their number."""
-    texts, labels = data["train"]["text"][:], data["train"]["label"][:]
+    """Fits time ~ rows^exponent to loading, encoding and batching."""
+    rows = list(zip(data["train"]["text"], data["train"]["label"], strict=True))
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-    numbers = [round(len(texts) * share) for share in (1 / 6, 1 / 2, 5 / 3, 5)]
+    numbers = [round(len(rows) * share) for share in (1 / 6, 1 / 2, 5 / 3, 5)]
     tokenizers = {
-        "words": word_tokenizer([texts], vocab_size=100_000, max_length=256),
+        "words": word_tokenizer([data["train"]["text"][:]], vocab_size=100_000, max_length=256),
         "characters": character_tokenizer(max_length=1014),
     }
     for kind, tokenizer in tokenizers.items():
@@ -220,10 +225,7 @@ def scaling_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
             for number in numbers:
                 path = folder / f"{number}.csv"
                 if not path.exists():
-                    with path.open("w", newline="", encoding="utf-8") as file:
-                        lines = csv.writer(file)
-                        lines.writerow(["text", "label"])
-                        lines.writerows((texts[row % len(texts)], labels[row % len(texts)]) for row in range(number))
+                    write_rows(path, islice(cycle(rows), number))
                 took.append(seconds(partial(one_epoch, path, tokenizer, tempfile.mkdtemp(dir=folder))))
             exponents.append(float(np.polyfit(np.log(numbers), np.log(took), 1)[0]))
         work = f"{numbers[0]:,} to {numbers[-1]:,} rows: load, encode, cut the batches of an epoch"
@@ -231,14 +233,14 @@ def scaling_rows(data: DatasetDict, size: Size) -> Iterator[Row]:
 
 
 def one_epoch(path: Path, tokenizer: Any, cache: str) -> None:
-    """Everything but the network's steps."""
+    """Loads, encodes and batches the rows of an epoch."""
     rows = Batches(encode(load(path, cache_dir=cache), tokenizer)["train"].with_format("arrow")[:], 0)
     for indices in torch.utils.data.BatchSampler(ShuffledRows(rows, 128, seed=0), 128, drop_last=False):
         rows.__getitems__(indices)
 
 
 def memory_rows(size: Size) -> Iterator[Row]:
-    """Peak memory of FastText on rows of 110 words, as Yahoo's, many against fewer."""
+    """Compares FastText's peak memory on many rows and on fewer; rows have 110 words, as in Yahoo! Answers."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
     numbers = (100_000, 1_400_000) if size.rows is None else (1_000, 2_000)
     own, resident = [], []
@@ -260,14 +262,14 @@ def memory_rows(size: Size) -> Iterator[Row]:
 
 
 def peak_of_own_memory_mb(*flags: str, **environment: str) -> float:
-    """What a command of kr-text holds at most without the pages of files, which the kernel can drop; on Linux."""
+    """Runs a kr-text command; returns its peak anonymous memory, without pages of mapped files. Requires Linux."""
     peak = 0.0
     with tempfile.TemporaryFile("w+") as output:
         command = [sys.executable, "-m", "kr_text", *flags]
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
         while process.poll() is None:
-            mark = re.search(r"RssAnon:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-            peak = max(peak, int(mark[1]) * 1024e-6 if mark else 0.0)
+            anonymous = re.search(r"RssAnon:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+            peak = max(peak, int(anonymous[1]) * 1024e-6 if anonymous else 0.0)
             time.sleep(0.05)
         if process.returncode:
             output.seek(0)
@@ -276,7 +278,7 @@ def peak_of_own_memory_mb(*flags: str, **environment: str) -> float:
 
 
 def write_random_rows(path: Path, number: int) -> None:
-    """Rows of 110 words as frequent as words are (Zipf), of ten classes."""
+    """Writes rows of 110 words that follow Zipf's law, in ten classes."""
     generator = np.random.default_rng(number)
     words = np.array([f"word{rank}" for rank in range(100_000)])
     shares = 1 / np.arange(10, len(words) + 10)

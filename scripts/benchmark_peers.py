@@ -1,6 +1,7 @@
-"""What benchmark.py measures against: the classifiers as PyTorch's own layers make them, with the weights of ours."""
+"""The classifiers built from PyTorch's layers, with the weights of ours: peers for the benchmark and for tests."""
 
 import math
+from copy import deepcopy
 from typing import cast
 
 import torch
@@ -17,12 +18,12 @@ from kr_text.models.transformer import EncoderLayer, sinusoidal_positions
 
 
 def centered(x: Tensor) -> Tensor:
-    """(batch, channels, ...), less the mean over the channels."""
+    """Subtracts the mean over the channels from x (batch, channels, ...)."""
     return x - x.mean(1, keepdim=True)
 
 
 class OneHotCharCNN(nn.Module):
-    """Conv1d over one-hot characters, all 1014 frames of them, with `center_channels`."""
+    """CharCNN with `center_channels`: `nn.Conv1d` over all frames of one-hot characters."""
 
     def __init__(self, model: CharCNNForSequenceClassification) -> None:
         super().__init__()
@@ -35,17 +36,12 @@ class OneHotCharCNN(nn.Module):
             self.convolutions.append(convolution)
         width, first = model.config.num_filters, model.dense1.weight.detach()  # (frames, width, out)
         self.dense1 = nn.Linear(first.shape[0] * width, first.shape[2])
-        weight = first.permute(2, 1, 0).flatten(1)  # frames last, as a flattened Conv1d output has them
+        weight = first.permute(2, 1, 0).flatten(1)  # frames last, as in the flattened output of Conv1d
         self.dense1.load_state_dict({"weight": weight, "bias": model.dense1.bias.detach()})
-        self.dense2, self.classifier = (
-            nn.Linear(first.shape[2], first.shape[2]),
-            nn.Linear(first.shape[2], cast(int, model.config.num_labels)),
-        )
-        self.dense2.load_state_dict(model.dense2.state_dict())
-        self.classifier.load_state_dict(model.classifier.state_dict())
+        self.dense2, self.classifier = deepcopy(model.dense2), deepcopy(model.classifier)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq_len) -> (batch, num_labels)."""
+        """Logits: (batch, seq_len) -> (batch, num_labels)."""
         ids = F.pad(input_ids, (0, max(0, self.num_frames - input_ids.shape[1])))[:, : self.num_frames]
         x = F.one_hot(ids, self.num_characters + 2)[:, :, 2:].to(self.dense2.weight.dtype).transpose(1, 2)
         for convolution, pool_size in zip(self.convolutions, (3, 3, 1, 1, 1, 3), strict=True):
@@ -57,23 +53,19 @@ class OneHotCharCNN(nn.Module):
 
 
 class PackedTextRNN(nn.Module):
-    """A packed bidirectional nn.LSTM; a word's contexts are the states before and behind it."""
+    """TextRNN with a packed bidirectional `nn.LSTM`; a word's contexts are the states before and after it."""
 
     def __init__(self, model: TextRNNForSequenceClassification) -> None:
         super().__init__()
         config = model.config
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim, padding_idx=config.pad_token_id)
-        self.embedding.load_state_dict(model.embedding.state_dict())
+        self.embedding = deepcopy(model.embedding)
         self.lstm = nn.LSTM(config.embedding_dim, config.context_size, batch_first=True, bidirectional=True)
         backward = {f"{name}_reverse": weight for name, weight in model.right_to_left.state_dict().items()}
         self.lstm.load_state_dict({**model.left_to_right.state_dict(), **backward})
-        self.hidden = nn.Linear(model.hidden.in_features, model.hidden.out_features)
-        self.hidden.load_state_dict(model.hidden.state_dict())
-        self.classifier = nn.Linear(model.classifier.in_features, model.classifier.out_features)
-        self.classifier.load_state_dict(model.classifier.state_dict())
+        self.hidden, self.classifier = deepcopy(model.hidden), deepcopy(model.classifier)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq_len) -> (batch, num_labels)."""
+        """Logits: (batch, seq_len) -> (batch, num_labels)."""
         words, lengths = self.embedding(input_ids), attention_mask.sum(1)
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
@@ -86,21 +78,17 @@ class PackedTextRNN(nn.Module):
 
 
 class TorchTransformer(nn.Module):
-    """nn.TransformerEncoder over the padded batch."""
+    """Transformer with an `nn.TransformerEncoder` over the padded batch."""
 
     def __init__(self, model: TransformerForSequenceClassification) -> None:
         super().__init__()
-        config = model.config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
-        self.embedding.load_state_dict(model.embedding.state_dict())
+        self.embedding, self.classifier = deepcopy(model.embedding), deepcopy(model.classifier)
         layers = [torch_layer(cast(EncoderLayer, layer), model) for layer in model.layers]
         self.encoder = nn.TransformerEncoder(layers[0], len(layers), enable_nested_tensor=False)
         self.encoder.layers = nn.ModuleList(layers)
-        self.classifier = nn.Linear(config.hidden_size, model.classifier.out_features)
-        self.classifier.load_state_dict(model.classifier.state_dict())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq_len) -> (batch, num_labels)."""
+        """Logits: (batch, seq_len) -> (batch, num_labels)."""
         width = self.embedding.embedding_dim
         x = self.embedding(input_ids) * math.sqrt(width)
         x = x + sinusoidal_positions(x.shape[1], width, x.device)
@@ -111,7 +99,7 @@ class TorchTransformer(nn.Module):
 
 
 def torch_layer(layer: EncoderLayer, model: TransformerForSequenceClassification) -> nn.TransformerEncoderLayer:
-    """PyTorch's own layer with the weights of ours."""
+    """Builds PyTorch's encoder layer with the weights of ours."""
     config = model.config
     torch_layer = nn.TransformerEncoderLayer(
         config.hidden_size, config.num_attention_heads, config.intermediate_size, config.dropout, batch_first=True

@@ -1,4 +1,4 @@
-"""Two sides timed in turn, and what came out."""
+"""Timing of two sides in turn, and the row of results that it gives."""
 
 import gc
 import statistics
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """How much work a benchmark does."""
+    """Amount of work of a benchmark."""
 
     rounds: int
-    rows: int | None  # of the training set; None for all
-    steps: int  # of training
-    seconds: float  # of each call of the loss
+    rows: int | None  # training rows; None for all
+    steps: int  # training steps
+    seconds: float  # duration of the loss in a round
 
 
 FULL = Size(rounds=5, rows=None, steps=20, seconds=0.5)
@@ -23,7 +23,17 @@ QUICK = Size(rounds=1, rows=1000, steps=2, seconds=0.01)
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison, a figure for each round: ratios of times, ours over theirs, or what `unit` says."""
+    """One comparison.
+
+    Attributes:
+        path: What is measured.
+        peer: What it is compared with; "-" if with nothing.
+        work: What both sides do in a round.
+        reach: Target that the median should not exceed.
+        figures: Result of each round: our time divided by theirs, or a number in `unit`.
+        unit: "x" for a ratio, else the unit of `figures`.
+        seconds: Our seconds and their seconds in each round.
+    """
 
     path: str
     peer: str
@@ -31,16 +41,16 @@ class Row:
     reach: float
     figures: list[float]
     unit: str = "x"
-    seconds: list[list[float]] | None = None  # of ours and of theirs, a pair for each round
+    seconds: list[list[float]] | None = None
 
     @property
     def median(self) -> float:
-        """The figure to quote."""
+        """Median of the rounds."""
         return statistics.median(self.figures)
 
 
 def in_turn(ours: Callable[[], float | None], theirs: Callable[[], float | None], rounds: int) -> list[list[float]]:
-    """Seconds of ours and of theirs in each round, after one that does not count; a side may time itself."""
+    """Runs both sides in turn and returns the pairs of seconds; a first round is not counted."""
     timed = []
     for _ in range(rounds + 1):
         timed.append([seconds(side) for side in (ours, theirs)])
@@ -48,13 +58,13 @@ def in_turn(ours: Callable[[], float | None], theirs: Callable[[], float | None]
 
 
 def seconds(side: Callable[[], float | None]) -> float:
-    """What it says that it took, or took."""
+    """Self-reported seconds of a side, else its measured wall time."""
     gc.collect()
     began = time.perf_counter()
-    own = side()
-    return time.perf_counter() - began if own is None else own
+    reported = side()
+    return time.perf_counter() - began if reported is None else reported
 
 
 def ratios(timed: list[list[float]]) -> list[float]:
-    """Ours over theirs."""
+    """Our seconds divided by theirs, for each round."""
     return [ours / theirs for ours, theirs in timed]

@@ -1,4 +1,4 @@
-"""What benchmark.py compares in training: our side and a peer's, with a check that both do the same work."""
+"""Comparisons of the loss, of training steps and of training loops, for benchmark.py."""
 
 import tempfile
 import time
@@ -32,7 +32,7 @@ NO_CHECKPOINTS = ("--eval_strategy", "no", "--save_strategy", "no", "--load_best
 
 
 def training_rows(dataset: str, size: Size) -> Iterator[Row]:
-    """Every comparison of training."""
+    """Runs every comparison of training."""
     yield from loss_rows(size)
     for name in MODELS:
         bench = Bench(name, dataset, size.rows)
@@ -45,7 +45,7 @@ def training_rows(dataset: str, size: Size) -> Iterator[Row]:
 
 
 def loss_rows(size: Size) -> Iterator[Row]:
-    """The loss alone."""
+    """Compares the loss alone with cross-entropy."""
     for (num_rows, num_labels), reach in {(128, 4): 1.5, (1024, 10): 2.0, (4096, 100): 3.0, (128, 1000): 3.0}.items():
         logits = torch.randn(num_rows, num_labels, requires_grad=True)
         labels = torch.randint(num_labels, (num_rows,))
@@ -71,7 +71,7 @@ def loss_rows(size: Size) -> Iterator[Row]:
 
 
 class Bench:
-    """A data set, and a model with its recipe, ready to be trained again and again from the same start."""
+    """A data set and a model with its recipe; every training starts from the same weights."""
 
     def __init__(self, name: str, dataset: str, rows: int | None) -> None:
         self.name = name
@@ -84,17 +84,17 @@ class Bench:
         self.batch_size = args.per_device_train_batch_size
 
     def settings(self, *flags: str) -> Any:
-        """What `kr-text train` would make of the flags, without evaluation and checkpoints."""
+        """Parses flags as `kr-text train` does, and turns evaluation and checkpoints off."""
         folder = tempfile.mkdtemp(prefix="benchmark-")
         argv = [*self.flags, *NO_CHECKPOINTS, "--disable_tqdm", "yes", "--output_dir", folder, *flags]
         return parse_training(argv, "benchmark")
 
     def rows(self, split: str = "train") -> Batches:
-        """The encoded rows."""
+        """The encoded rows of a split."""
         return batches_for(self.model, self.tokenizer, self.encoded[split].with_format("arrow")[:])
 
     def batches(self, count: int) -> list[dict[str, Tensor]]:
-        """Batches of the recipe's size, each of texts of like length, in a fixed order."""
+        """Up to `count` batches of the recipe's size, each of texts of similar length, in a fixed order."""
         lengths = torch.tensor(self.encoded["train"].with_format("numpy")["length"][:])
         order = lengths.argsort().split(self.batch_size)
         chosen = torch.randperm(len(order), generator=torch.Generator().manual_seed(0))[:count]
@@ -102,7 +102,7 @@ class Bench:
         return [rows.__getitems__(order[batch].tolist())[0] for batch in chosen.tolist()]
 
     def trainer(self, loss: str, *flags: str) -> ClassifierTrainer:
-        """A trainer of a copy of the model, which `accelerate` may wrap."""
+        """A trainer of a copy of the model."""
         model = deepcopy(self.model)
         _, args = self.settings(*flags)
         trainer = ClassifierTrainer(
@@ -118,12 +118,12 @@ class Bench:
         return trainer
 
     def train(self, loss: str, *flags: str) -> float:
-        """Trains through the Trainer; the seconds that its loop took."""
+        """Trains a copy of the model; returns the seconds of the Trainer's loop."""
         return float(self.trainer(loss, *flags).train().metrics["train_runtime"])
 
 
 def refinement_rows(bench: Bench, size: Size) -> Iterator[Row]:
-    """A training step with KR-LS against the same step with cross-entropy."""
+    """Compares training steps with KR-LS and with cross-entropy."""
     steps = ("--max_steps", str(size.steps))
     timed = in_turn(partial(bench.train, "kr-ls", *steps), partial(bench.train, "ce", *steps), size.rounds)
     yield Row(
@@ -132,7 +132,7 @@ def refinement_rows(bench: Bench, size: Size) -> Iterator[Row]:
 
 
 def peer_rows(bench: Bench, size: Size) -> Iterator[Row]:
-    """Training with a bare loop, in the recipe's precision, against PyTorch's own layers in float32."""
+    """Compares training in the recipe's precision with PyTorch's layers in float32, and with the machine's peak."""
     make_peer, name = PEERS[bench.name]
     batches, ours = bench.batches(size.steps), deepcopy(bench.model)
     peer = make_peer(cast(Any, ours))
@@ -176,21 +176,21 @@ def peer_rows(bench: Bench, size: Size) -> Iterator[Row]:
 
 
 def count_operations(model: nn.Module, batch: dict[str, Tensor]) -> float:
-    """Floating-point operations of the matrix products in a step, without those of attention."""
+    """Counts the floating-point operations of a step's matrix products, except for attention."""
 
-    def of_addmm(_: Any, a: torch.Size, b: torch.Size, **others: Any) -> int:
+    def count_addmm(_: Any, a: torch.Size, b: torch.Size, **others: Any) -> int:
         return 2 * a[0] * a[1] * b[1]
 
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: of_addmm})
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: count_addmm})
     with counter:
         model(**batch).loss.backward()
     cells = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
     weights = sum(weight.numel() for cell in cells for weight in cell.parameters() if weight.dim() == 2)
-    return counter.get_total_flops() + 6.0 * weights * batch["input_ids"].numel()  # the counter knows no recurrent cell
+    return counter.get_total_flops() + 6.0 * weights * batch["input_ids"].numel()  # the counter skips recurrent cells
 
 
 def trainer_rows(bench: Bench, size: Size) -> Iterator[Row]:
-    """What the Trainer adds to a step of FastText with KR-LS, against a bare loop over the same batches."""
+    """Compares the Trainer with a bare loop, on steps of FastText with KR-LS."""
     count = 8 * size.steps
     flags = ("--max_steps", str(count), "--per_device_train_batch_size", "256")
 
@@ -199,7 +199,7 @@ def trainer_rows(bench: Bench, size: Size) -> Iterator[Row]:
         _, args = bench.settings(*flags)
         optimizer = cast(torch.optim.Optimizer, make_optimizer(model, args))
         criterion = KRLoss(cast(int, bench.model.config.num_labels), label_smoothing=0.1)
-        of_matrix = torch.optim.Adam(criterion.parameters(), lr=1e-2)
+        matrix_optimizer = torch.optim.Adam(criterion.parameters(), lr=1e-2)
         loader: Any = DataLoader(bench.rows(), 256, shuffle=True, collate_fn=whole_batch, drop_last=True)
         began = time.perf_counter()
         done = 0
@@ -207,7 +207,7 @@ def trainer_rows(bench: Bench, size: Size) -> Iterator[Row]:
             for batch in islice(loader, count - done):
                 labels = batch.pop("labels")
                 criterion(model(**batch).logits, labels).backward()
-                for each in (optimizer, of_matrix):
+                for each in (optimizer, matrix_optimizer):
                     each.step()
                     each.zero_grad()
                 done += 1
@@ -221,7 +221,7 @@ def trainer_rows(bench: Bench, size: Size) -> Iterator[Row]:
 
 
 def fasttext_rows(bench: Bench, size: Size) -> Iterator[Row]:
-    """FastText's training loop through the Trainer, against fastText's own on the same tokens."""
+    """Compares FastText's training loop in the Trainer with the fastText library's, on the same tokens."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
     for split in ("train", "test"):
         rows = bench.encoded[split]
@@ -236,14 +236,14 @@ def fasttext_rows(bench: Bench, size: Size) -> Iterator[Row]:
     def ours() -> float:
         trainer = bench.trainer("kr-ls")
         took = float(trainer.train().metrics["train_runtime"])
-        prediction = trainer.predict(cast(Any, bench.rows("test")))  # in an order of its own, with its labels
+        prediction = trainer.predict(cast(Any, bench.rows("test")))  # `label_ids` are in the same order
         wrong = cast(Any, prediction.predictions).argmax(1) != prediction.label_ids
         errors["kr-text"] = float(100 * wrong.mean())
         return took
 
     def theirs() -> float:
         took = []
-        for epochs in (1, 9, num_epochs):  # the difference of the first two is the loop alone, without reading
+        for epochs in (1, 9, num_epochs):  # the difference of the first two is 8 epochs without reading
             began = time.perf_counter()
             sizes = {"dim": 10, "wordNgrams": 2, "epoch": epochs, "thread": 2, "lr": 0.5, "bucket": 500_000}
             model = fasttext.train_supervised(str(folder / "train"), verbose=0, **sizes)
