@@ -130,7 +130,8 @@ def _predict(argv: Sequence[str], started: float) -> None:
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     flags = parser.parse_args(argv)
 
-    from kr_text.classifier import Classifier, read_texts
+    from kr_text.classifier import Classifier
+    from kr_text.data import read_texts
 
     _hide_progress_of_loading()
     classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)

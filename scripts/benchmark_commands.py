@@ -22,8 +22,8 @@ from benchmark_training import NO_CHECKPOINTS, Bench
 from datasets import DatasetDict
 from transformers import pipeline
 
-from kr_text.classifier import Classifier, read_texts
-from kr_text.data.sources import load
+from kr_text.classifier import Classifier
+from kr_text.data import load, read_texts
 from kr_text.text.batches import Batches, ShuffledRows
 from kr_text.text.encoding import encode
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer

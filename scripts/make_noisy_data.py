@@ -1,33 +1,32 @@
-"""Makes the data sets with wrong labels that results/noise.yaml trains on.
+"""Creates the data sets with noisy labels of the grid noise.yaml.
 
     python scripts/make_noisy_data.py data runs/noisy_data
 
-`ag_news_noise0`, 20, 40, 60: 10,000 rows of ag_news, of whose labels so many % are wrong, drawn at random.
-`noisy_ag_news`: its 10,000 rows, whose labels are people's. In each a tenth of the rows is for validation, with wrong
-labels too, and the test rows are ag_news's own.
+`ag_news_noise0`, `ag_news_noise20`, ... hold 10,000 rows of ag_news, with random noise in 0, 20, 40 and 60% of the
+labels. `noisy_ag_news` holds 10,000 rows labelled by people. In each data set a tenth of the rows is for validation,
+also with noisy labels. The test rows are the test rows of ag_news.
 """
 
 import argparse
-import csv
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 
+from kr_text.data import load
+from kr_text.data.files import records
 from kr_text.data.label_noise import Rows, flip, write_noisy
-from kr_text.data.sources import load
 
 NUM_ROWS = 10_000
 RATES = (0, 20, 40, 60)  # %
-SPLIT_SEED = 1  # not that of the noise, 0, which would set aside just the rows with wrong labels
+SPLIT_SEED = 1  # the seed of the noise, 0, would set aside exactly the rows with wrong labels
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes a folder for each."""
+    """Writes one folder per data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with ag_news and noisy_ag_news")
+    parser.add_argument("data", type=Path, help="folder that holds ag_news and noisy_ag_news")
     parser.add_argument("output", type=Path, help="folder for the data sets")
     flags = parser.parse_args(argv)
     clean = load(flags.data / "ag_news", max_train_rows=NUM_ROWS)
@@ -43,19 +42,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def named(rows: Dataset) -> Rows:
-    """Each text with the name of its class."""
+    """Pairs of text and class name."""
     names = rows.features["label"].names
     return [(text, names[k]) for text, k in zip(rows["text"], rows["label"], strict=True)]
 
 
 def read(path: Path) -> list[list[str]]:
-    """The fields of each row of a file in the form of Zhang et al. (2015), without their line breaks."""
-    with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
-        return [[field.replace("\\n", " ").strip() for field in row] for row in csv.reader(file)]
+    """Fields of each row of a file in the format of Zhang et al. (2015), with a space for each line break."""
+    return [[field.replace("\\n", " ").strip() for field in row] for row in records(path)]
 
 
 def write_split(folder: Path, rows: Rows, true: Sequence[str], test: Rows) -> None:
-    """Sets a tenth of the rows aside for validation, and writes all."""
+    """Sets a tenth of the rows aside for validation, and writes the data set."""
     aside = set(np.random.default_rng(SPLIT_SEED).permutation(len(rows))[: len(rows) // 10].tolist())
     train = [row for index, row in enumerate(rows) if index not in aside]
     validation = [row for index, row in enumerate(rows) if index in aside]

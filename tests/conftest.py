@@ -1,6 +1,6 @@
-"""A small data set and a run on it, which several test files share.
+"""Fixtures that several test files share: a small data set and a training run on it.
 
-What takes seconds to import is imported inside, so that the tests of the loss alone start at once.
+Fixtures import slow modules themselves, so that the tests of the losses start at once.
 """
 
 import csv
@@ -15,9 +15,9 @@ import pytest
 if TYPE_CHECKING:
     from kr_text.training.report import Report
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors of a test are too small to share; threads would only wait
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test tensors are too small for several threads
 
-# A run of a second or two; of a flag that is given twice, the last one counts.
+# Flags of a run of one or two seconds; a flag given again takes precedence.
 SMALL = (
     "--config_overrides num_buckets=1000 --num_train_epochs 3 --per_device_train_batch_size 16 --learning_rate 0.05 "
     "--disable_tqdm true"
@@ -26,7 +26,7 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of `datasets`, for all that goes by its default."""
+    """Temporary default cache of `datasets`."""
     import datasets
 
     with pytest.MonkeyPatch.context() as patch:
@@ -37,7 +37,7 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def news(tmp_path_factory: pytest.TempPathFactory, datasets_cache: Path) -> Path:
-    """A folder with 240 training and 60 test rows of six classes."""
+    """Folder with 240 training and 60 test rows of six classes."""
     from kr_text.data.synthetic_news import synthetic_news
 
     folder = tmp_path_factory.mktemp("data") / "tiny_news"
@@ -58,7 +58,7 @@ def small_flags(news: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def train_small(small_flags: list[str]) -> Callable[..., "Report"]:
-    """Trains as `kr-text train` does, on the folder of news: train_small(output_dir, *flags)."""
+    """Function that trains like `kr-text train` on the news folder: train_small(output_dir, *flags)."""
     from kr_text.training.arguments import parse_training
     from kr_text.training.train import train
 
@@ -71,7 +71,21 @@ def train_small(small_flags: list[str]) -> Callable[..., "Report"]:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, train_small: Callable[..., "Report"]) -> Path:
-    """A run of FastText with KR-LS. Tests read it and change nothing."""
+    """Run folder of FastText with KR-LS, which tests only read."""
     folder = tmp_path_factory.mktemp("runs") / "fasttext"
     train_small(folder)
     return folder
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> str:
+    """Temporary folder for the Arrow files of `load`."""
+    return str(tmp_path / "cache")
+
+
+@pytest.fixture
+def zhang(tmp_path: Path) -> Path:
+    """Folder in the format of Zhang et al. (2015), with 60 training and 9 test rows of three classes."""
+    from data_cases import write_zhang, zhang_rows
+
+    return write_zhang(tmp_path / "zhang", {"train": zhang_rows(60), "test": zhang_rows(9)})

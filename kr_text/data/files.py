@@ -1,98 +1,63 @@
-"""CSV, JSON lines and Parquet files as Arrow files in the cache of `datasets`; errors name the row that is wrong.
+"""Reader of CSV, TSV, JSON lines and Parquet files, for training and prediction; errors name the file and the row.
 
-Rows count from 1, a header too, blank lines not.
+Row numbers start at 1. A header counts as a row, blank lines do not.
 """
 
 import csv
 import gzip
 import io
+import itertools
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
-from datasets import DatasetDict, Features
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-_BLOCK_BYTES = 1 << 23  # at once; a row must be shorter
+_BLOCK_BYTES = 1 << 22  # parsed at a time; Arrow reads up to 32 blocks ahead
 
 
-@dataclass
-class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]  # its base has no types
-    """Files as (split, path, size, time of change), so that a changed file is read anew."""
+def read_tables(
+    file: Path, schema: pa.Schema, *, has_header: bool = True, types_from: Path | None = None
+) -> Iterator[pa.Table]:
+    """Streams the columns of `schema` from a file, as Arrow tables of a few megabytes each.
 
-    files: tuple[tuple[str, Path, int, int], ...] = ()
-    schema: pa.Schema = None
-    has_header: bool = True
+    Args:
+        file: File whose name ends in one of `SUFFIXES`.
+        schema: Names and types of the columns. Without a header, the names of all columns in order.
+        has_header: Whether the first row of a CSV file holds the column names.
+        types_from: File that `schema` was inferred from, for messages. Default: `file`.
 
-
-class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # its base has no types
-    """Writes CSV, JSON lines and Parquet files to the cache of `datasets`, by Arrow's own readers.
-
-    The CSV builder of `datasets` reads by pandas, which fills a row that is too short. Raise VERSION when the same file
-    would be read differently.
+    Raises:
+        ValueError: If a row is malformed, with its number.
     """
-
-    BUILDER_CONFIG_CLASS = _FilesConfig
-    VERSION = datasets.Version("1.1.0")
-
-    def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=Features.from_arrow_schema(self.config.schema))
-
-    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        return [datasets.SplitGenerator(split, {"file": file}) for split, file, *_ in self.config.files]
-
-    def _generate_tables(self, file: Path) -> Iterator[tuple[int, pa.Table]]:
-        schema = self.info.features.arrow_schema
-        for key, table in enumerate(_tables(file, schema, self.config.has_header)):
-            yield key, table.select(schema.names).cast(schema)
-        if is_csv(file) and not _quotes_enclose_fields(file):  # which Arrow does not ask for
-            _find_bad_row(file, schema, self.config.has_header, file)
-
-
-def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cache_dir: Any) -> DatasetDict:
-    """Reads the columns of `schema` from one file for each split; without a header, they are all there are."""
-    builder = _Files(
-        dataset_name="kr_text",
-        cache_dir=cache_dir,
-        files=tuple(
-            (split, file.resolve(), file.stat().st_size, file.stat().st_mtime_ns) for split, file in files.items()
-        ),
-        schema=schema,
-        has_header=has_header,
-    )
-    failure = None
     try:
-        builder.download_and_prepare()
-    except datasets.exceptions.DatasetGenerationError as error:
-        failure = error.__cause__
-    if failure:
-        for file in files.values():
-            _find_bad_row(file, schema, has_header, files["train"])
-        raise ValueError(f"{', '.join(map(str, files.values()))}: {failure}") from failure
-    for split, file in files.items():
-        if not builder.info.splits[split].num_examples:
-            raise ValueError(f"{file}: must have at least one row after the header, got none")
-    return builder.as_dataset()
+        if is_csv(file) and not _quotes_enclose_fields(file):  # Arrow accepts stray quotes
+            _check_rows(file, schema, has_header, types_from or file)
+        for table in _tables(file, schema, has_header):
+            yield table.select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        _check_rows(file, schema, has_header, types_from or file)
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _tables(file: Path, schema: pa.Schema, has_header: bool) -> Iterator[pa.Table]:
-    if file.suffix == ".parquet":
+    if is_parquet(file):
         for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=schema.names):
             yield pa.Table.from_batches([batch])
     elif is_csv(file):
-        names = None if has_header else schema.names
+        if has_header and _num_lines(file, at_most=2) < 2:  # Arrow refuses a header without a newline
+            return
         for batch in pyarrow.csv.open_csv(
-            file,
-            pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names),
+            pa.input_stream(file, compression="gzip" if _is_gzip(file) else None),
+            pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=None if has_header else schema.names),
             pyarrow.csv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
             pyarrow.csv.ConvertOptions(column_types=schema, include_columns=schema.names, strings_can_be_null=False),
         ):
@@ -105,92 +70,108 @@ def _tables(file: Path, schema: pa.Schema, has_header: bool) -> Iterator[pa.Tabl
                 yield pyarrow.json.read_json(io.BytesIO(block), whole, options)
 
 
+def _num_lines(file: Path, at_most: int) -> int:
+    """Number of lines that are not blank."""
+    with _open(file) as lines:
+        return sum(1 for _ in itertools.islice((line for line in lines if line.strip(b"\r\n")), at_most))
+
+
 def column_names(file: Path) -> list[str]:
-    """From the footer, the header or the first record."""
-    return list(_parquet_schema(file).names if file.suffix == ".parquet" else first_record(file))
+    """Column names from the Parquet schema, the CSV header or the first JSON object."""
+    return list(_parquet_schema(file).names if is_parquet(file) else first_record(file))
 
 
 def column_types(file: Path, columns: Sequence[str]) -> pa.Schema:
-    """The columns with their types: from the footer, or the first value in JSON; fields of a CSV file are texts."""
-    if file.suffix == ".parquet":
+    """Schema of the columns: Parquet stores it, JSON columns have the type of their first value, CSV has strings."""
+    if is_parquet(file):
         schema = _parquet_schema(file)
         return pa.schema([schema.field(column) for column in columns], metadata=schema.metadata)
     if is_csv(file):
         return pa.schema([(column, pa.string()) for column in columns])
     first: dict[str, Any] = dict.fromkeys(columns)
-    for record in _records(file):
+    for record in records(file):
         first |= {column: record.get(column) for column in columns if first[column] is None}
         if None not in first.values():
             break
-    return pa.Table.from_pylist([first]).schema
+    return pa.schema([(column, pa.infer_type([value])) for column, value in first.items()])
 
 
 def _parquet_schema(file: Path) -> pa.Schema:
-    try:
-        return pyarrow.parquet.read_schema(file)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file}: must be a Parquet file, got: {error}") from None
+    with file.open("rb") as stream:
+        try:
+            return pyarrow.parquet.read_schema(stream)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file}: must be a Parquet file, got: {error}") from None
 
 
 def first_record(file: Path) -> Any:
-    """The first row as a list of fields (CSV) or a dict (JSON)."""
-    for record in _records(file):
+    """The first row, as `records` yields it; a file without rows is an error."""
+    for record in records(file):
         return record
     raise ValueError(f"{file}: must have at least one row, got an empty file")
 
 
-def _records(file: Path) -> Iterator[Any]:
-    """Lists (CSV) or dicts (JSON), one by one: slow, but it can say which row is wrong and why."""
+def records(file: Path) -> Iterator[Any]:
+    """Yields rows one by one: lists of fields (CSV), dicts (JSON), or lines (any other file; `-` is standard input).
+
+    Slower than `read_tables`, but knows which row is malformed and why.
+    """
+    where = "standard input" if str(file) == "-" else str(file)
+    kind = list if is_csv(file) else dict if is_table(file) else str
+    csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
     row = 0
-    csv.field_size_limit(2**31 - 1)  # of 131,072 characters by default
-    try:
-        with _open(file) as stream:
-            lines = (line.decode("utf-8-sig") for line in stream)
-            records = (
-                csv.reader(lines, delimiter=_delimiter(file), strict=True)
-                if is_csv(file)
-                else map(json.loads, filter(str.strip, lines))
-            )
-            for row, record in enumerate(filter(None, records), 1):
-                if not isinstance(record, list if is_csv(file) else dict):
-                    raise ValueError(f"{file}: row {row}: must be one JSON object on one line, got {type(record)}")
+    with _open(file) as stream:
+        lines = (line.decode("utf-8-sig") for line in stream)
+        rows: Iterator[Any] = lines
+        if kind is list:
+            rows = filter(None, csv.reader(lines, delimiter=_delimiter(file), strict=True))
+        elif kind is dict:
+            rows = map(json.loads, filter(str.strip, lines))
+        try:
+            for row, record in enumerate(rows, 1):
+                if not isinstance(record, kind):
+                    raise ValueError(f"{where}: row {row}: must be one JSON object on one line, got {record!r:.40}")
                 yield record
-    except UnicodeDecodeError as error:
-        got = f"byte 0x{error.object[error.start]:02x} at place {error.start + 1} of the line"
-        raise ValueError(f"{file}: row {row + 1}: must be UTF-8, got {got}: save the file as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(
-            f"{file}: row {row + 1}: a quote that opens a field must close it, and a quote inside must be doubled, "
-            f"got: {error}"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: row {row + 1}: must be one JSON object on one line, got: {error}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}: row {row + 1}: must be a whole gzip file, got: {error}") from None
+        except UnicodeDecodeError as error:
+            got = f"byte 0x{error.object[error.start]:02x} at place {error.start + 1} of the line"
+            raise ValueError(f"{where}: row {row + 1}: must be UTF-8, got {got}: save the file as UTF-8") from None
+        except csv.Error as error:
+            raise ValueError(
+                f"{where}: row {row + 1}: a quote that opens a field must close it, and a quote inside must be "
+                f"doubled, got: {error}"
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: row {row + 1}: must be one JSON object on one line, got: {error}") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{where}: row {row + 1}: must be a whole gzip file, got: {error}") from None
 
 
-def _find_bad_row(file: Path, schema: pa.Schema, has_header: bool, train: Path) -> None:
-    """Raises the error that names the row, if one is found; the types of `schema` are those of `train`."""
-    if file.suffix == ".parquet":
+def _check_rows(file: Path, schema: pa.Schema, has_header: bool, types_from: Path) -> None:
+    """Raises a ValueError for the first row that `read_tables` cannot read, if there is one."""
+    if is_parquet(file):
         return
     first = first_record(file)
     num_fields = len(first) if has_header else len(schema)
-    for row, record in enumerate(_records(file), 1):
-        if is_csv(file) and len(record) != num_fields:
-            raise ValueError(f"{file}: row {row}: must have {num_fields} fields, got {len(record)}: {listed(record)}")
+    for row, record in enumerate(records(file), 1):
         if not is_csv(file):
-            for field in schema:
-                value = record.get(field.name)
-                if isinstance(value, str) and not is_unicode(value):
-                    raise ValueError(f"{file}: row {row}: {field.name} must be Unicode, got half of a surrogate pair")
-                if value is not None and pa.scalar(value).type != field.type:
-                    before = "the rows before" if file == train else train
-                    rule = f"{field.name} must be {field.type} as in {before}"
-                    raise ValueError(f"{file}: row {row}: {rule}, got {value!r}")
+            _check_types(record, schema, f"{file}: row {row}", "the rows before" if file == types_from else types_from)
+        elif len(record) != num_fields:
+            raise ValueError(f"{file}: row {row}: must have {num_fields} fields, got {len(record)}: {listed(record)}")
+        elif (num_characters := sum(map(len, record))) >= _BLOCK_BYTES:
+            raise ValueError(f"{file}: row {row}: must be shorter than {_BLOCK_BYTES} bytes, got {num_characters}")
 
 
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 has the text: JSON can hold halves of surrogate pairs."""
+def _check_types(record: dict[str, Any], schema: pa.Schema, where: str, types_from: Path | str) -> None:
+    for field in schema:
+        value = record.get(field.name)
+        if isinstance(value, str) and not _is_unicode(value):
+            raise ValueError(f"{where}: {field.name} must be Unicode, got half of a surrogate pair")
+        if value is not None and pa.scalar(value).type != field.type:
+            raise ValueError(f"{where}: {field.name} must be {field.type} as in {types_from}, got {value!r:.40}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can encode the text: JSON can hold unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -198,25 +179,40 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def is_table(file: Path) -> bool:
+    """Whether the file has columns, by its suffix."""
+    return file.name.lower().endswith(SUFFIXES)
+
+
 def is_csv(file: Path) -> bool:
-    """Whether the file has fields between commas or tabs."""
-    return file.name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz"))
+    """Whether the file has fields separated by commas or tabs."""
+    return file.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz"))
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether the file is a Parquet file."""
+    return file.name.lower().endswith(".parquet")
 
 
 def _delimiter(file: Path) -> str:
-    return "\t" if file.name.endswith((".tsv", ".tsv.gz")) else ","
+    return "\t" if file.name.lower().endswith((".tsv", ".tsv.gz")) else ","
 
 
-def _open(file: Path) -> gzip.GzipFile | io.BufferedReader:
-    # not gzip.open: `datasets` replaces it in the module of a builder, and never closes the file under it
-    return gzip.GzipFile(file) if file.suffix == ".gz" else file.open("rb")
+def _is_gzip(file: Path) -> bool:
+    return file.name.lower().endswith(".gz")
+
+
+def _open(file: Path) -> IO[bytes]:
+    if str(file) == "-":
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    return cast(IO[bytes], gzip.open(file)) if _is_gzip(file) else file.open("rb")
 
 
 def _quotes_enclose_fields(file: Path) -> bool:
-    """Whether every other quote begins a field, and the rest end one, or are doubled within.
+    """Whether every odd quote starts a field, and every even quote ends a field or is followed by another quote.
 
-    A stray quote makes Arrow swallow all up to the next one, rows and all. Quotes within fields that are not enclosed
-    do no harm, but cannot be told from stray ones here: row by row they can.
+    After a stray quote Arrow reads everything up to the next quote as one field, across rows. Quotes inside a field
+    without enclosing quotes are harmless; this check does not distinguish them from stray quotes, `records` does.
     """
     around = np.frombuffer(f'"\r\n{_delimiter(file)}'.encode(), np.uint8)
     num_quotes, before = 0, b"\n"
@@ -234,5 +230,5 @@ def _quotes_enclose_fields(file: Path) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """At most 10 names, each at most 40 characters."""
+    """Joins at most 10 names, each cut to 40 characters, for a message."""
     return ", ".join(name[:40] for name in names[:10]) + (", ..." if len(names) > 10 else "")

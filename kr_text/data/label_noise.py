@@ -1,7 +1,7 @@
-"""Wrong labels in training rows: making them, and finding them by what a model trained on them thinks of each.
+"""Label noise: symmetric noise on labels, and data sets with noisy training labels.
 
-A data set with wrong labels is a folder that `kr_text.data.load` reads, with a validation split of its own, so that the
-training rows keep their order, and with the true class of each of these in `train_true_labels.csv`.
+A data set with noisy labels is a folder that `kr_text.data.load` reads. It has a validation file, so that the training
+rows keep their order, and the true classes of the training rows, in the same order, in `train_true_labels.csv`.
 """
 
 import csv
@@ -16,11 +16,19 @@ Rows = Sequence[tuple[str, str]]  # text, class name
 TRUE_LABELS_FILE = "train_true_labels.csv"
 
 
-def flip(labels: npt.NDArray[np.int64], rate: float, num_labels: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Symmetric noise: `rate` of the labels (N,), drawn at random, become one of the other classes, each as likely.
+def flip(
+    labels: npt.NDArray[np.int64], rate: float, num_labels: int, seed: int | np.random.Generator = 0
+) -> npt.NDArray[np.int64]:
+    """Symmetric label noise: replaces random labels by another class, every other class with equal probability.
+
+    Args:
+        labels: Class numbers, (num_rows,).
+        rate: Share of the labels to replace, in [0, 1].
+        num_labels: Number of classes.
+        seed: Seed, or the generator to draw from.
 
     Raises:
-        ValueError: a rate outside [0, 1].
+        ValueError: If `rate` is outside [0, 1].
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must be in [0, 1], got {rate}")
@@ -32,12 +40,12 @@ def flip(labels: npt.NDArray[np.int64], rate: float, num_labels: int, seed: int 
 
 
 def write_noisy(folder: Path, splits: Mapping[str, Rows], true: Sequence[str]) -> None:
-    """Writes a data set as CSV files with a header, and the true classes of its training rows beside them.
+    """Writes a data set as CSV files with a header, and the true classes of its training rows to another file.
 
     Args:
-        folder: to be made.
-        splits: texts and their class names, of train, validation and test.
-        true: the true class names of the training rows, in their order.
+        folder: Folder to create.
+        splits: Texts with their class names for train, validation and test.
+        true: True class names of the training rows, in the same order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():

@@ -1,4 +1,4 @@
-"""Rows set aside from a split for another that is missing, stratified by class."""
+"""Stratified cut of validation or test rows from the training rows."""
 
 import math
 
@@ -9,13 +9,22 @@ from datasets import Dataset
 
 from kr_text.data.files import listed
 
-MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% is then known to 0.4 points
+MAX_DEFAULT_CUT = 5_000  # rows, which give an error rate of 9% a standard error of 0.4 points
 
 
 def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:
-    """The rest and the rows set aside: of c rows of a class, c * size / num_rows, rounded up or down.
+    """Splits rows into the rows that stay and the rows set aside; a class with c rows gives c * size / num_rows.
 
-    `Dataset.train_test_split(stratify_by_column=...)` reads the labels row by row, 5 s for AG News.
+    Faster than `Dataset.train_test_split(stratify_by_column=...)`, which takes 5 s to read the labels of AG News.
+
+    Args:
+        dataset: Rows with the column label.
+        size: Share in (0, 1) or number of the rows to set aside. Default: 10%, at most `MAX_DEFAULT_CUT`.
+        seed: Seed of the choice.
+        where: Name of the data in messages.
+
+    Raises:
+        ValueError: If a class has a single row, or `size` leaves a class without a row.
     """
     label, num_rows = dataset.features["label"], dataset.num_rows
     if size is None:
@@ -30,7 +39,7 @@ def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tu
         )
     if not label.num_classes <= size <= num_rows // 2:
         raise ValueError(
-            f"validation_size must set aside a row for each class, {label.num_classes}, and at most half of the "
+            f"validation_size must set aside at least a row per class, {label.num_classes}, and at most half of the "
             f"{num_rows} rows of {where}, got {size}"
         )
     shuffled = np.random.default_rng(seed).permutation(num_rows)
@@ -38,8 +47,8 @@ def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tu
     aside = np.sort(by_class[((np.arange(size) + 0.5) * num_rows // size).astype(int)])
     keep = np.ones(num_rows, dtype=bool)
     keep[aside] = False
-    # With `select` alone every later pass over the rest would collect its rows one by one, and the few rows set aside
-    # would keep all of them mapped.
+    # `select` alone would make every later pass over the remaining rows collect them one by one, and the few rows set
+    # aside would keep the whole file mapped.
     rest = dataset.with_format("arrow").map(
         _rows_where, with_indices=True, batched=True, batch_size=10_000, fn_kwargs={"keep": keep}, desc="Cutting"
     )

@@ -1,4 +1,4 @@
-"""A news corpus generated from a seed: the similarity of its classes and the error of the best classifier are known."""
+"""Synthetic news corpus with known class similarities and a known Bayes error, generated from a seed."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,10 @@ import scipy.sparse
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from scipy.special import logsumexp
 
-# The commonest words, the same in every class, then each class's own, commonest first.
+from kr_text.data.label_noise import flip
+from kr_text.ranges import require_at_least
+
+# Words common to all classes, then the words of each class; the most frequent word comes first.
 _COMMON = (
     "the of to in a and for on that with by said from as at it is was new after will has more than year its over first "
     "two be were but up out who about week would could last day people told between since most next some before under"
@@ -31,20 +34,20 @@ _TOPICS = {
 }
 _WORDS_PER_TOPIC = 24
 _COMMON_SHARE = 0.6
-# Class k takes such a share of its topic words from class k + 1 and gives it as many, in a ring; the list repeats.
+# Share of its topic words that class k exchanges with class k + 1, in a ring; the list repeats.
 _LINKS = (0.28, 0.14, 0.08, 0.06, 0.24, 0.12)
-_BACKGROUND = 0.1  # the share that all classes, near or far, take together besides
+_BACKGROUND = 0.1  # share of the topic words drawn from all classes equally
 _CONSONANTS, _VOWELS = "bdfgklmnprstvzj", "aeiou"
 
 
 class SyntheticNews(NamedTuple):
-    """The corpus and what is known about it.
+    """Generated corpus with its exact class relations and Bayes error.
 
     Attributes:
-        dataset: train and test, with the columns text and label.
-        class_relations: (num_labels, num_labels) float64, R[k, j], the residual label of class k: zero on the diagonal,
-            rows sum to 1.
-        bayes_error_rate: in [0, 1], of the best possible classifier on the test texts.
+        dataset: Splits train and test, with the columns text and label.
+        class_relations: Residual labels R[k, j] of the classes k, (num_labels, num_labels) float64. The diagonal is
+            zero, rows sum to 1.
+        bayes_error_rate: Error rate of the best possible classifier on the test texts, in [0, 1].
     """
 
     dataset: DatasetDict
@@ -61,34 +64,35 @@ def synthetic_news(
     label_noise: float = 0.0,
     seed: int = 0,
 ) -> SyntheticNews:
-    r"""Generates balanced classes in a ring: neighbours share words, some pairs many, some few.
+    r"""Generates a corpus of balanced classes in a ring, whose neighbours share words, some pairs more than others.
 
-    A text of class k has between half and one and a half times `words_per_text` words, each drawn on its own from
+    A text of class k has between half and one and a half times `words_per_text` words, drawn independently from
 
         p(w | k) = c common(w) + (1 - c) \sum_j A[k, j] topic_j(w),    common and topic_j by Zipf's law,
 
-    so the posterior p(k | x) \propto \prod_w p(w | k) is exact, and so are the error of the classifier that follows it
-    and the residual label of a class, the mean over its train texts of the posterior over the other classes:
+    so the posterior p(k | x) \propto \prod_w p(w | k) is exact. It gives the Bayes error, and the residual label of a
+    class: the mean over its train texts of the posterior over the other classes,
 
         R[k, j] = E_{x | k}[ p(j | x) / \sum_{i != k} p(i | x) ],    R[k, k] = 0.
 
     Args:
-        num_train: train texts, at least one for each class.
-        num_test: test texts; they do not depend on `num_train`.
-        num_labels: classes, 2 to 1000. From the seventh, classes and their words are made of syllables.
-        words_per_text: mean length of a text, at least 2.
-        label_noise: the share of train labels, in [0, 1), replaced by one of the other classes, uniformly. The test
-            labels stay right, and `class_relations` is that of the right labels.
-        seed: of all random numbers.
+        num_train: Number of train texts, at least one per class.
+        num_test: Number of test texts, which do not depend on `num_train`.
+        num_labels: Number of classes, 2 to 1000. From the seventh on, class names and words are random syllables.
+        words_per_text: Mean number of words in a text, at least 2.
+        label_noise: Share of train labels, in [0, 1), replaced by another class with `flip`. Test labels and
+            `class_relations` are exact.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: If a number is outside its range.
     """
     if not 2 <= num_labels <= 1000:
         raise ValueError(f"num_labels must be in 2..1000, got {num_labels}")
     if num_train < num_labels:
         raise ValueError(f"num_train must be at least num_labels, {num_labels}, got {num_train}")
-    if num_test < 1:
-        raise ValueError(f"num_test must be at least 1, got {num_test}")
-    if words_per_text < 2:
-        raise ValueError(f"words_per_text must be at least 2, got {words_per_text}")
+    require_at_least(1, num_test=num_test)
+    require_at_least(2, words_per_text=words_per_text)
     if not 0 <= label_noise < 1:
         raise ValueError(f"label_noise must be in [0, 1), got {label_noise}")
     names, vocabulary = _names_and_vocabulary(num_labels)
@@ -97,7 +101,7 @@ def synthetic_news(
     train_texts, train_labels, train_log_probs = _texts(num_train, word_probs, vocabulary, words_per_text, train_rng)
     test_texts, test_labels, test_log_probs = _texts(num_test, word_probs, vocabulary, words_per_text, test_rng)
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
-    noisy_labels = _replace(train_labels, label_noise, num_labels, noise_rng)
+    noisy_labels = flip(train_labels, label_noise, num_labels, noise_rng)
     schema = features.arrow_schema
     return SyntheticNews(
         DatasetDict(
@@ -110,7 +114,7 @@ def synthetic_news(
 
 
 def _names_and_vocabulary(num_labels: int) -> tuple[list[str], list[str]]:
-    """The class names, and the common words followed by those of each class."""
+    """Class names, and the vocabulary: common words, then the words of each class."""
     names, vocabulary = list(_TOPICS)[:num_labels], _COMMON.split()
     for name in names:
         vocabulary += _TOPICS[name].split()
@@ -122,14 +126,14 @@ def _names_and_vocabulary(num_labels: int) -> tuple[list[str], list[str]]:
 
 
 def _made_up_word(number: int) -> str:
-    """Three syllables; every number below 75**3 has its own, as 7919 and 75 have no common factor."""
+    """Three syllables, different for each number below 75**3 because 7919 and 75 are coprime."""
     syllables = [consonant + vowel for consonant in _CONSONANTS for vowel in _VOWELS]
     number = number * 7919 % 75**3
     return syllables[number // 75**2] + syllables[number // 75 % 75] + syllables[number % 75]
 
 
 def _word_probs(num_labels: int) -> npt.NDArray[np.float64]:
-    """p(w | k) as (num_labels, vocab_size)."""
+    """Word probabilities p(w | k), (num_labels, vocab_size)."""
     shares = np.zeros((num_labels, num_labels))  # A
     for left, link in enumerate(np.resize(_LINKS, num_labels)):
         right = (left + 1) % num_labels
@@ -154,7 +158,7 @@ def _texts(
     words_per_text: int,
     rng: np.random.Generator,
 ) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Texts, labels (num_texts,) and log p(x | k) (num_texts, num_labels), which the posterior is proportional to."""
+    """Texts, labels (num_texts,) and log-likelihoods log p(x | k), (num_texts, num_labels)."""
     num_labels, vocab_size = word_probs.shape
     labels = rng.permutation(np.arange(num_texts) % num_labels)
     lengths = rng.integers(words_per_text // 2, words_per_text + words_per_text // 2, size=num_texts, endpoint=True)
@@ -170,18 +174,8 @@ def _texts(
 
 
 def _class_relations(log_probs: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """R[k, j] = mean over the texts x of class k of p(j | x) / sum_{i != k} p(i | x)."""
+    """Residual labels R[k, j]: mean of p(j | x) / sum_{i != k} p(i | x) over the texts x of class k."""
     others = log_probs.copy()
     others[np.arange(labels.size), labels] = -np.inf
     residuals = np.exp(others - logsumexp(others, axis=1, keepdims=True))
     return np.stack([residuals[labels == label].mean(axis=0) for label in range(log_probs.shape[1])])
-
-
-def _replace(
-    labels: npt.NDArray[np.int64], label_noise: float, num_labels: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Moves round(label_noise * len(labels)) labels to another class, each other class as likely."""
-    noisy = labels.copy()
-    rows = rng.permutation(labels.size)[: round(label_noise * labels.size)]
-    noisy[rows] = (noisy[rows] + rng.integers(1, num_labels, size=rows.size)) % num_labels
-    return noisy

@@ -1,1 +1,1 @@
-"""From texts to batches of token ids."""
+"""Texts to batches of token ids: tokenizers, encoding, word vectors and batches."""

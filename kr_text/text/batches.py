@@ -1,4 +1,4 @@
-"""Whole batches cut out of Arrow columns, so that no row of them becomes Python objects on the way to the model."""
+"""Batches of token ids from Arrow columns (flat for FastText, else padded), and the order of the rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -14,22 +14,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from kr_text.kernels.ragged import concatenate_slices, ranges
 from kr_text.models import FastTextForSequenceClassification
 
-MAX_COPY = 2**28  # bytes of ids that are brought together in memory; more stay in the file that they are mapped from
-AT_ONCE = 50_000  # rows whose numbers are Python objects at a time: four times the memory
+MAX_COPY = 2**28  # bytes of ids that are copied into one array; larger columns stay memory-mapped
+AT_ONCE = 50_000  # row numbers that are Python objects at a time, which take four times the memory of an array
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Any]]):
-    """Encoded rows for a `DataLoader`, which gets whole batches from it.
+    """Data set of encoded rows that gives a `DataLoader` whole batches; rows never become Python objects.
 
-    A batch has `labels` (batch,), if the rows have them, and `input_ids`: (batch, seq_len), padded on the right, beside
-    `attention_mask`; or `flat`, int32, one text after the other, (number of tokens,), beside `offsets` (batch,), where
-    each begins.
+    A padded batch has `input_ids` and `attention_mask`, both (batch, seq_len), padded on the right. A flat batch has
+    `input_ids` (num_tokens,) int32, the texts concatenated, and `offsets` (batch,), where each text starts. Both have
+    `labels` (batch,) if the rows do.
 
     Args:
-        rows: with the column input_ids, and labels or not.
-        pad_token_id: what fills the rows of a batch.
-        flat: no padding, for models that take `offsets`.
-        extra: further columns of a batch, whole: arrays with an entry for each row.
+        rows: Table with the column input_ids, and optionally labels.
+        pad_token_id: Id that pads the rows of a batch.
+        flat: Whether batches are flat, for models that take `offsets`, instead of padded.
+        extra: Further entries of a batch: arrays with one item per row.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         ids = rows["input_ids"]
         if ids.nbytes <= MAX_COPY:
             ids = pa.chunked_array([ids.combine_chunks()], ids.type)
-        # The ids, perhaps in the file still.
+        # The ids of all rows, in one array or several memory-mapped ones.
         self.pieces: list[npt.NDArray[np.int32]] = [chunk.values.to_numpy() for chunk in ids.chunks]
         self.piece_of = np.repeat(np.arange(ids.num_chunks), [len(chunk) for chunk in ids.chunks])  # (rows,)
-        self.begins = _concatenate([chunk.offsets[:-1].to_numpy() for chunk in ids.chunks])  # (rows,), in its piece
+        self.begins = _concatenate([chunk.offsets[:-1].to_numpy() for chunk in ids.chunks])  # (rows,), within the piece
         self.lengths = _concatenate([chunk.value_lengths().to_numpy() for chunk in ids.chunks])  # (rows,)
         self.labels = rows["labels"].to_numpy() if "labels" in rows.column_names else None
         self.pad_token_id, self.flat, self.extra = pad_token_id, flat, dict(extra or {})
@@ -55,19 +55,19 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """One row, as its lengths are asked for."""
+        """One row without padding, for callers that ask for its length."""
         if not 0 <= row < len(self):
             raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
         begin = self.begins[row]
         return {"input_ids": self.pieces[self.piece_of[row]][begin : begin + self.lengths[row]]}
 
     def __getitems__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Tensor]]:
-        """One batch, in a list since the Trainer looks for the model's arguments in each element of one."""
+        """One batch, in a list: the Trainer looks for the model's arguments in each item of a list."""
         chosen = np.asarray(rows)
         lengths = self.lengths[chosen]
         ends = lengths.cumsum()
         flat = self._ids(chosen, ends - lengths, lengths)
-        # The labels come first: the Trainer takes the length of what does for the number of rows.
+        # The labels come first: the Trainer infers the batch size from the first entry.
         batch = {} if self.labels is None else {"labels": self.labels[chosen]}
         if self.flat:
             batch |= {"input_ids": flat, "offsets": ends - lengths}
@@ -82,7 +82,7 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     def _ids(
         self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int32]:
-        """The ids of rows, one row after the other, where `begins` says."""
+        """Ids of the rows, concatenated; row i starts at `begins[i]`."""
         if len(self.pieces) == 1:
             return concatenate_slices(self.pieces[0], self.begins[rows], lengths)
         ids = np.empty(int(lengths.sum()), dtype=np.int32)
@@ -105,21 +105,28 @@ def batches_for(
     rows: pa.Table,
     extra: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Batches:
-    """Batches as the model likes them best: flat ones for FastText."""
+    """Batches in the layout that the model expects: flat for FastText, padded for every other model.
+
+    Args:
+        model: Model that gets the batches.
+        tokenizer: Tokenizer of the rows, with a padding token.
+        rows: Table with the column input_ids, and optionally labels.
+        extra: Further entries of a batch: arrays with one item per row.
+    """
     flat = isinstance(model, FastTextForSequenceClassification)
     return Batches(rows, cast(int, tokenizer.pad_token_id), flat=flat, extra=extra)
 
 
 class ShuffledRows(torch.utils.data.Sampler[int]):
-    """The rows in an order that is new in each epoch, and depends on seed and epoch alone.
+    """Sampler that shuffles the rows anew in each epoch; the order depends only on the seed and the epoch.
 
-    Where a batch has padding to save, it has rows of like length: those of each `WINDOW` batches of the shuffled rows
-    are sorted, and the batches of all windows shuffled again.
+    Padded batches get rows of similar length, which saves padding: within windows of `WINDOW` batches the shuffled rows
+    are sorted by length, and the batches of all windows are shuffled.
 
     Args:
-        rows: which rows.
-        batch_size: rows that the network, on all processes, sees between two steps.
-        seed: of the orders.
+        rows: Batches whose rows are ordered.
+        batch_size: Number of rows per optimizer step, over all processes.
+        seed: Seed of the orders.
     """
 
     WINDOW = 50
@@ -131,7 +138,7 @@ class ShuffledRows(torch.utils.data.Sampler[int]):
         return len(self.rows)
 
     def set_epoch(self, epoch: int) -> None:
-        """To be called before each epoch, as the Trainer does."""
+        """Sets the epoch that determines the order; the Trainer calls it before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -146,6 +153,6 @@ class ShuffledRows(torch.utils.data.Sampler[int]):
 
 
 def whole_batch(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The collator for `Batches`: there is nothing left to collate."""
+    """Collator for `Batches`, which already returns whole batches."""
     (batch,) = batches
     return batch

@@ -1,4 +1,4 @@
-"""From texts to token ids, in Arrow from end to end."""
+"""Encoding of texts as token ids, in Arrow columns throughout."""
 
 import json
 from functools import lru_cache
@@ -9,22 +9,23 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetDict
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kr_text import __version__
 from kr_text.text.character_encoder import CharacterEncoder
 from kr_text.text.word_encoder import WordEncoder, Words
 
 CHARACTERS = {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": False}
-BATCH = 10_000  # texts, whose words are looked up together
+BATCH = 10_000  # texts encoded at a time
+NO_LIMIT = 2**31 - 1  # tokens, if neither tokenizer nor model limits the length
 
 
 def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict:
-    """Turns the columns text, label into input_ids, labels, length (in tokens), on all cores; the result is cached.
+    """Converts the columns text and label to input_ids, labels and length (in tokens), on all cores and cached.
 
     Args:
-        data: splits with the columns text and label.
-        tokenizer: a fast tokenizer; texts are cut to its `model_max_length`.
+        data: Splits with the columns text and label.
+        tokenizer: Fast tokenizer. Texts are truncated to its `model_max_length`.
     """
     encoded = data.with_format("arrow").map(
         _encode_batch,
@@ -32,23 +33,34 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
         remove_columns=["text", "label"],
         batch_size=BATCH,
         writer_batch_size=BATCH,
-        fn_kwargs={**_settings(tokenizer), "version": __version__},  # else the cache would outlive a change of it
+        fn_kwargs={**_settings(tokenizer), "version": __version__},  # part of the cache key
         desc="tokenizing",
     )
     return encoded.with_format(None)
 
 
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> pa.Table:
-    """The columns input_ids and length (in tokens) of texts, as `encode` makes them."""
+    """Encodes texts as the columns input_ids and length (in tokens), as `encode` does."""
     return _encode(pa.array(texts, pa.string()), **_settings(tokenizer))
+
+
+def max_positions(model: PreTrainedModel) -> int:
+    """Maximum number of tokens that the position embeddings of a model allow.
+
+    RoBERTa and its kin start to count positions after the index of the padding token.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
+    tables = (part for name, part in model.named_modules() if name.endswith("position_embeddings"))
+    first = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return int(positions - max(first, default=0))
 
 
 def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
-        "backend": tokenizer.backend_tokenizer.to_str(),  # a string, so that the cache knows the same tokenizer again
+        "backend": tokenizer.backend_tokenizer.to_str(),  # equal tokenizers have equal strings, hence cache keys
         "max_length": tokenizer.model_max_length,
         "truncation_side": tokenizer.truncation_side,
-        "split_special_tokens": tokenizer.split_special_tokens,  # the string has not these two
+        "split_special_tokens": tokenizer.split_special_tokens,  # the string lacks the last two
     }
 
 
@@ -73,12 +85,12 @@ def _encode(
 
 
 def truncate(words: Words, max_length: int, side: str) -> Words:
-    """Cuts each row to `max_length` ids, at its "right" or "left"."""
+    """Truncates each row to `max_length` ids, on the "right" or "left" side."""
     lengths = words.lengths
     if lengths.max(initial=0) <= max_length:
         return words
-    from_begin = np.arange(len(words.ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
-    keep = from_begin < max_length if side == "right" else from_begin >= np.repeat(lengths - max_length, lengths)
+    position = np.arange(len(words.ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    keep = position < max_length if side == "right" else position >= np.repeat(lengths - max_length, lengths)
     return Words(words.ids[keep], lengths.clip(max=max_length))
 
 
@@ -100,12 +112,12 @@ def _encoder(
 
 
 def splits_at_blanks(backend: dict[str, Any]) -> bool:
-    """Whether a tokenizer is like those of `word_tokenizer`, for which a text is its pieces between blanks."""
+    """Whether a tokenizer has the parts of a `word_tokenizer`, so that blanks always separate words."""
     return _parts(backend) == ["BertNormalizer", "BertPreTokenizer", "WordLevel", {}]
 
 
 def looks_up_characters(backend: dict[str, Any]) -> bool:
-    """Whether a tokenizer is like those of `character_tokenizer`."""
+    """Whether a tokenizer has the parts of a `character_tokenizer`, so that each character has an id."""
     special = {token["content"] for token in backend["added_tokens"]}
     return (
         _parts(backend) == ["Lowercase", "Split", "WordLevel", {}]
@@ -116,4 +128,4 @@ def looks_up_characters(backend: dict[str, Any]) -> bool:
 
 def _parts(backend: dict[str, Any]) -> list[Any]:
     parts = [(backend[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
-    return [*parts, (backend["post_processor"] or {}).get("special_tokens", {})]  # that are put around a text
+    return [*parts, (backend["post_processor"] or {}).get("special_tokens", {})]  # added around a text

@@ -1,4 +1,4 @@
-"""Word and character tokenizers, built with `tokenizers` and saved as Hugging Face fast tokenizers."""
+"""Word and character tokenizers as Hugging Face fast tokenizers, built from training texts or an alphabet."""
 
 import string
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ ALPHABET = string.ascii_lowercase + string.digits + "-,;.!?:'\"/\\|_@#$%^&*~`+=<
 def word_tokenizer(
     texts: Iterable[pa.Array | list[str]], *, vocab_size: int, min_frequency: int = 1, max_length: int
 ) -> PreTrainedTokenizerFast:
-    """Builds a tokenizer of lower-case words and marks from the training texts.
+    """Builds a tokenizer of lower-case words and punctuation marks from the training texts.
 
     Args:
-        texts: batches of texts.
-        vocab_size: the most frequent words are kept, up to this many with `[PAD]` and `[UNK]`.
-        min_frequency: words seen less often become `[UNK]`.
-        max_length: words that a text is cut to where truncation is asked for.
+        texts: Batches of texts.
+        vocab_size: Maximum size of the vocabulary, with `[PAD]` and `[UNK]`; the most frequent words are kept.
+        min_frequency: Minimum number of occurrences of a word in the vocabulary.
+        max_length: Number of words that truncation keeps.
     """
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
@@ -39,7 +39,13 @@ def word_tokenizer(
 
 
 def count_words(tokenizer: Tokenizer, pieces: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """How often each word is in a corpus, from how often each piece between blanks is; leaves `tokenizer` with them."""
+    """Word counts of a corpus, from the counts of its pieces between blanks.
+
+    Args:
+        tokenizer: Tokenizer that splits pieces into words. Its vocabulary is replaced by the words of the corpus.
+        pieces: Distinct pieces.
+        counts: Number of occurrences of each piece.
+    """
     trainer = trainers.WordLevelTrainer(vocab_size=2**62, show_progress=False)
     tokenizer.train_from_iterator(join_pieces(pieces), trainer)
     words = WordEncoder(tokenizer).words_of_pieces(pieces)
@@ -49,10 +55,10 @@ def count_words(tokenizer: Tokenizer, pieces: list[str], counts: npt.NDArray[np.
 
 
 def character_tokenizer(*, max_length: int) -> PreTrainedTokenizerFast:
-    """Builds a tokenizer of the lower-case characters in `ALPHABET`; every other one, the blank too, is `[UNK]`.
+    """Builds a tokenizer of the lower-case characters in `ALPHABET`; others, including the blank, are `[UNK]`.
 
     Args:
-        max_length: characters that a text is cut to where truncation is asked for.
+        max_length: Number of characters that truncation keeps.
     """
     vocab = {token: index for index, token in enumerate([PAD, UNK, *ALPHABET])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNK))

@@ -1,7 +1,7 @@
-"""Word tokenization of many texts, worked out once for each distinct piece of text between two blanks.
+"""Fast word tokenization with a cache of pieces, the text between two blanks; same ids as the tokenizer.
 
-A corpus of millions of words has some hundred thousand such pieces. `tokenizers` takes each text anew, and so ten times
-as long.
+A corpus of millions of words has a few hundred thousand distinct pieces. `tokenizers`, which tokenizes every text from
+scratch, takes ten times as long.
 """
 
 from collections.abc import Iterable
@@ -18,24 +18,35 @@ from tokenizers import Tokenizer
 from kr_text.kernels.ragged import Ints, ranges
 from kr_text.machine.process import usable_cores
 
-MARK = "\u2042"  # a punctuation mark, so a word of its own; it parts the pieces that are tokenized together
-TOGETHER = 256  # pieces
-MAX_KNOWN = 500_000  # pieces
+MARK = "\u2042"  # separates pieces that are tokenized together; a punctuation mark, hence always a separate word
+TOGETHER = 256  # pieces tokenized as one text
+MAX_KNOWN = 500_000  # pieces in the cache
 
 
 class Pieces(NamedTuple):
-    """Texts as the pieces between their blanks."""
+    """Texts split into pieces at blanks.
+
+    Attributes:
+        distinct: Distinct pieces.
+        indices: Indices into `distinct` of the pieces of all texts, concatenated, (num_pieces,).
+        counts: Number of pieces in each text, (num_texts,).
+    """
 
     distinct: pa.StringArray
-    indices: Ints  # of the pieces of all texts, one text after the other
-    counts: Ints  # (number of texts,): how many pieces each has
+    indices: Ints
+    counts: Ints
 
 
 class Words(NamedTuple):
-    """Rows of word ids, one row after the other."""
+    """Rows of token ids of different lengths.
+
+    Attributes:
+        ids: Ids of all rows, concatenated, (num_tokens,).
+        lengths: Number of ids in each row, (num_rows,).
+    """
 
     ids: npt.NDArray[np.int32]
-    lengths: Ints  # (rows,)
+    lengths: Ints
 
 
 def split_at_blanks(texts: pa.Array) -> Pieces:
@@ -58,7 +69,7 @@ def _split(texts: pa.Array) -> tuple[pa.DictionaryArray, Ints]:
 
 
 def count_pieces(batches: Iterable[pa.Array | list[str]]) -> tuple[list[str], Ints]:
-    """The distinct pieces of the texts, and how often each is in them."""
+    """Distinct pieces of the texts, and the number of occurrences of each."""
     tables = [pa.table({"piece": pa.array([], pa.string()), "count": pa.array([], pa.int64())})]
     for batch in batches:
         pieces = split_at_blanks(pa.array(batch, pa.string()) if isinstance(batch, list) else batch)
@@ -74,34 +85,34 @@ def _sum_counts(tables: list[pa.Table]) -> pa.Table:
 
 
 def join_pieces(pieces: list[str]) -> list[str]:
-    """Texts of many pieces each, for what takes longer with many texts than with long ones."""
+    """Joins pieces to long texts, which `tokenizers` handles faster than many short ones."""
     return [f" {MARK} ".join(pieces[begin : begin + TOGETHER]) for begin in range(0, len(pieces), TOGETHER)]
 
 
 class WordEncoder:
-    """The ids of `tokenizer`, for one that splits at blanks and looks up words, as `word_tokenizer` makes them.
+    """Encoder with the ids of a tokenizer that splits at blanks and looks up words, like `word_tokenizer`.
 
     Args:
-        tokenizer: neither pads nor truncates.
+        tokenizer: Tokenizer without padding or truncation.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.marked = Tokenizer.from_str(tokenizer.to_str())
-        self.marked.encode_special_tokens = tokenizer.encode_special_tokens  # which the string has not
+        self.marked.encode_special_tokens = tokenizer.encode_special_tokens  # the string lacks this
         vocab = tokenizer.get_vocab()
         self.mark_id = vocab.setdefault(MARK, len(vocab))
         self.marked.model = type(tokenizer.model)(vocab, unk_token=tokenizer.model.unk_token)
         self.forget()
 
     def forget(self) -> None:
-        """Starts again without a piece that is known."""
+        """Empties the cache of pieces."""
         self.places: dict[str, int] = {}
         self.ids = np.empty(0, dtype=np.int32)
         self.offsets = np.zeros(1, dtype=np.int64)  # (number of pieces + 1,)
 
     def __call__(self, texts: pa.Array) -> Words:
-        """The ids of each text."""
+        """Ids of each text."""
         pieces = split_at_blanks(texts)
         if len(self.places) > MAX_KNOWN:
             self.forget()
@@ -113,11 +124,11 @@ class WordEncoder:
             places[new] = np.arange(len(self.places) - len(new), len(self.places))
         begins = self.offsets[:-1][places][pieces.indices]
         lengths = np.diff(self.offsets)[places][pieces.indices]
-        ends = np.concatenate([[0], lengths.cumsum()])[np.concatenate([[0], pieces.counts.cumsum()])]  # of the texts
+        ends = np.concatenate([[0], lengths.cumsum()])[np.concatenate([[0], pieces.counts.cumsum()])]  # per text
         return Words(self.ids.take(ranges(begins, lengths)), np.diff(ends))
 
     def _places(self, pieces: list[str]) -> Ints:
-        """Where `offsets` has each piece, -1 if nowhere yet."""
+        """Index into `offsets` of each piece, -1 if it is not in the cache."""
         return np.fromiter(map(self.places.get, pieces, repeat(-1)), np.int64, len(pieces))
 
     def _learn(self, pieces: list[str]) -> None:
@@ -127,7 +138,7 @@ class WordEncoder:
         self.offsets = np.concatenate([self.offsets, self.offsets[-1] + words.lengths.cumsum()])
 
     def words_of_pieces(self, pieces: list[str]) -> Words:
-        """The ids of each piece."""
+        """Ids of each piece, without the cache."""
         if any(MARK in piece for piece in pieces):
             encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(pieces)]
             flat = np.fromiter(chain.from_iterable(encoded), np.int32)

@@ -1,4 +1,4 @@
-"""Word vectors in GloVe or word2vec text form -> the word table of FastText, TextRNN and Transformer."""
+"""Pretrained word vectors in GloVe or word2vec text format, loaded into the word embeddings of a model."""
 
 import gzip
 import math
@@ -14,35 +14,42 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 class Coverage(NamedTuple):
-    """How many of the vocabulary's words a file has."""
+    """Coverage of a vocabulary by a file of word vectors.
+
+    Attributes:
+        num_found: Number of words in the vocabulary that got a vector.
+        num_words: Number of words in the vocabulary, without the special tokens.
+    """
 
     num_found: int
-    num_words: int  # in the vocabulary, without the special tokens
+    num_words: int
 
 
 def load_word_vectors(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: str | os.PathLike[str]
 ) -> Coverage:
-    """Fills the rows of the model's word table from a file with one word a line: `word number ... number`.
+    """Loads word vectors into the word embeddings of a model, from a file with one word per line.
 
-    That is GloVe's form; word2vec's and fastText's begin with a line `count dim`. A name that ends in `.gz` is read as
-    gzip. The file is streamed: memory holds one line and a second table, so that an error leaves the model as it was.
+    A line is `word number ... number` (GloVe). The files of word2vec and fastText start with a line `count dim`. A name
+    that ends in `.gz` is read as gzip. The file is streamed into a copy of the embeddings, so that an error leaves the
+    model unchanged.
 
-    A word of the file fills the row of the same word of the vocabulary. If the file lacks that, the first word which
-    the tokenizer would turn into it (lower case, no accents) does: `Paris` for `paris`. The numbers are copied as they
-    are. Words that the file lacks keep their random start, as do `[UNK]` and the n-grams of FastText; the padding row
-    stays zero. The table is trained further like any other weight.
+    A word of the vocabulary gets the vector of the same word in the file. If the file lacks it, it gets the vector of
+    the first word that the tokenizer normalizes to it (lower case, no accents): `Paris` for `paris`. All other words
+    keep their random initial values, as do `[UNK]` and the n-grams of FastText; the padding row stays zero. The
+    embeddings are trained like any other weight.
 
     Args:
-        model: a model with a table of words; its width must be that of the file.
-        tokenizer: the tokenizer of the model, from `word_tokenizer`.
-        path: the file, in UTF-8.
+        model: Model with word embeddings of the same width as the file.
+        tokenizer: Tokenizer of the model, from `word_tokenizer`.
+        path: File of word vectors, in UTF-8.
 
     Returns:
-        How many words of the vocabulary got a vector, and of how many.
+        Number of words in the vocabulary that got a vector, and number of words in the vocabulary.
 
     Raises:
-        ValueError: if the model has no word table, the tokenizer has more words than it, or the file is wrong.
+        ValueError: If the model has no word embeddings, the tokenizer has more words than the model, or the file is
+            malformed, with its line.
     """
     file, table = Path(path), _word_table(model, tokenizer)
     weight = table.weight.detach().clone()
@@ -69,7 +76,7 @@ def _word_table(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> n
         table = cast(nn.Embedding, model.get_input_embeddings())
     except NotImplementedError:
         raise ValueError(
-            f"model must have a table of words, got {type(model).__name__}, which reads characters: "
+            f"model must have word embeddings, got {type(model).__name__}, which reads characters: "
             "use FastText, TextRNN or Transformer"
         ) from None
     vocab_size = model.config.vocab_size
@@ -79,7 +86,7 @@ def _word_table(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> n
 
 
 def _lines(file: Path, embedding_dim: int) -> Iterator[tuple[int, str, list[str]]]:
-    """(line, word, numbers) of each word; the first line tells the form of the file and the width of its vectors."""
+    """Line number, word and numbers of each line; the first line determines the format and the vector width."""
     num_words, count = 0, None
     for line, text in enumerate(_text_lines(file), start=1):
         fields = text.split(" ")
@@ -95,21 +102,21 @@ def _lines(file: Path, embedding_dim: int) -> Iterator[tuple[int, str, list[str]
         if len(fields) <= embedding_dim:
             raise ValueError(f"{file}: line {line}: must have {embedding_dim} numbers, got {len(fields) - 1}")
         num_words += 1
-        yield line, " ".join(fields[:-embedding_dim]), fields[-embedding_dim:]  # GloVe 840B has words with blanks
+        yield line, " ".join(fields[:-embedding_dim]), fields[-embedding_dim:]  # words of GloVe 840B contain blanks
     if not num_words:
         raise ValueError(f"{file}: must have at least one word, got an empty file")
     if count is not None and num_words != count:
-        raise ValueError(f"{file}: must have the {count} words that line 1 says, got {num_words}: is it whole?")
+        raise ValueError(f"{file}: must have {count} words as line 1 states, got {num_words}: is it complete?")
 
 
 def _text_lines(file: Path) -> Iterator[str]:
-    """Lines end at a newline and nowhere else: GloVe has words with other line separators of Unicode in them."""
+    """Lines of the file, split only at newlines: words of GloVe contain other Unicode line separators."""
     line = 0
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             for raw in stream:
                 line += 1
-                yield raw.decode().rstrip("\r\n ")  # word2vec ends its lines with a blank
+                yield raw.decode().rstrip("\r\n ")  # lines of word2vec end with a blank
     except UnicodeDecodeError as error:
         got = f"byte 0x{error.object[error.start]:02x} at place {error.start + 1} of the line"
         raise ValueError(f"{file}: line {line}: must be UTF-8 text, got {got}: convert a binary file to text") from None

@@ -197,7 +197,7 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ),
         ("predict {run} {missing}", "{missing}: No such file or directory"),
         ("predict {run} {empty}", "{empty}: Is a directory"),
-        ("predict {run} {bad}", "{bad}: row 2: must have 2 fields, as the header, got 3"),
+        ("predict {run} {bad}", "{bad}: row 2: must have 2 fields, got 3: a, b, c"),
         ("evaluate {missing} --dataset {news}", "model must be a saved classifier's folder, or an id OWNER/NAME"),
         ("evaluate {run} --dataset {bad}", "{bad}: row 2: must have 2 fields, got 3: a, b, c"),
         ("compare --output_dir {new} --seeds 1 1", "seeds must be one or more, each once, got 1, 1"),

@@ -17,7 +17,7 @@ from kr_text.training.report import Report
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.333, 1.0])
 @pytest.mark.parametrize("num_labels", [2, 6])
-def test_exactly_the_rate_of_the_labels_is_another_class(rate: float, num_labels: int) -> None:
+def test_exactly_the_given_share_of_labels_changes(rate: float, num_labels: int) -> None:
     labels = np.random.default_rng(1).integers(num_labels, size=1000)
     before = labels.copy()
     flipped = flip(labels, rate, num_labels)
@@ -26,7 +26,7 @@ def test_exactly_the_rate_of_the_labels_is_another_class(rate: float, num_labels
     np.testing.assert_array_equal(labels, before)
 
 
-def test_every_other_class_is_as_likely_and_so_is_every_row() -> None:
+def test_noise_is_uniform_over_other_classes_and_rows() -> None:
     flipped = flip(np.zeros(30_000, dtype=np.int64), 0.5, 4)
     counts = np.bincount(flipped, minlength=4)
     assert counts[0] == 15_000
@@ -34,19 +34,19 @@ def test_every_other_class_is_as_likely_and_so_is_every_row() -> None:
     assert abs((flipped[:15_000] > 0).mean() - 0.5) < 0.02
 
 
-def test_the_seed_draws_the_rows() -> None:
+def test_noise_depends_on_the_seed() -> None:
     labels = np.zeros(100, dtype=np.int64)
     np.testing.assert_array_equal(flip(labels, 0.3, 3), flip(labels, 0.3, 3, seed=0))
     assert (flip(labels, 0.3, 3, seed=1) != flip(labels, 0.3, 3)).any()
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
-def test_a_rate_outside_0_and_1_is_refused(rate: float) -> None:
+def test_a_rate_outside_0_to_1_is_an_error(rate: float) -> None:
     with pytest.raises(ValueError, match=r"rate must be in \[0, 1\], got"):
         flip(np.zeros(3, dtype=np.int64), rate, 2)
 
 
-def test_precision_by_hand() -> None:
+def test_precision_equals_an_example_by_hand() -> None:
     """Three labels are wrong; of the three least probable labels, 0.05, 0.1 and 0.2, two are."""
     given = np.array([0.9, 0.1, 0.2, 0.05, 0.8])
     assert precision_at_noise_rate(given, np.array([True, True, False, True, False])) == pytest.approx(2 / 3)
@@ -54,7 +54,7 @@ def test_precision_by_hand() -> None:
     assert math.isnan(precision_at_noise_rate(given, np.zeros(5, dtype=bool)))
 
 
-# A data set with wrong labels
+# Data sets with noisy labels
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def rows(news: Path) -> DatasetDict:
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory, rows: DatasetDict) -> Path:
-    """The tiny news with a tenth of their labels wrong. Validation and test are as they were."""
+    """Tiny news with noise in a tenth of the training labels; validation and test are unchanged."""
     folder = tmp_path_factory.mktemp("data") / "noisy"
     names, true = rows["train"].features["label"].names, np.asarray(rows["train"]["label"])
     given = [names[k] for k in flip(true, 0.1, len(names))]
@@ -81,7 +81,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, noisy: Path, train_small: Ca
     return folder
 
 
-def test_what_is_written_is_read_with_the_rows_in_order(noisy: Path, rows: DatasetDict) -> None:
+def test_a_written_data_set_is_read_with_its_rows_in_order(noisy: Path, rows: DatasetDict) -> None:
     written = load(noisy)
     for split in ("train", "validation", "test"):
         assert list(written[split]["text"]) == list(rows[split]["text"])
@@ -90,7 +90,7 @@ def test_what_is_written_is_read_with_the_rows_in_order(noisy: Path, rows: Datas
     assert wrong.sum() == round(0.1 * 216)
 
 
-def test_a_trained_model_finds_wrong_labels_far_better_than_chance(noisy: Path, model: Path, rows: DatasetDict) -> None:
+def test_a_trained_model_finds_wrong_labels_better_than_chance(noisy: Path, model: Path, rows: DatasetDict) -> None:
     found = find_wrong_labels(str(noisy), model)
     assert (found["num_rows"], found["num_wrong"]) == (216, 22)
     given, true = np.asarray(load(noisy)["train"]["label"]), np.asarray(rows["train"]["label"])
@@ -101,7 +101,7 @@ def test_a_trained_model_finds_wrong_labels_far_better_than_chance(noisy: Path, 
 
 
 def test_classes_are_matched_by_name(noisy: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a model whose classes are in another order than the data's."""
+    """The classes of the model have another order than those of the data."""
     expected = find_wrong_labels(str(noisy), model)
     probabilities = Classifier.probabilities
 
@@ -117,7 +117,7 @@ def test_classes_are_matched_by_name(noisy: Path, model: Path, monkeypatch: pyte
     assert find_wrong_labels(str(noisy), model) == expected
 
 
-def test_another_number_of_true_labels_is_refused(noisy: Path, model: Path, tmp_path: Path) -> None:
+def test_a_wrong_number_of_true_labels_is_an_error(noisy: Path, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
     folder.mkdir()
     for path in noisy.iterdir():

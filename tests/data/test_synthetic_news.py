@@ -12,13 +12,13 @@ def corpus() -> SyntheticNews:
 
 
 def _log_probs(texts: list[str], num_labels: int) -> np.ndarray:
-    """log p(x | k) by the definition: one word at a time."""
+    """log p(x | k) by definition: a sum over words."""
     _, vocabulary = _names_and_vocabulary(num_labels)
     log_word_probs = dict(zip(vocabulary, np.log(_word_probs(num_labels)).T, strict=True))
     return np.stack([sum((log_word_probs[word] for word in text.split()), np.zeros(num_labels)) for text in texts])
 
 
-def test_columns_sizes_and_class_names_are_as_promised(corpus: SyntheticNews) -> None:
+def test_columns_sizes_and_class_names_are_as_documented(corpus: SyntheticNews) -> None:
     assert {split: dataset.num_rows for split, dataset in corpus.dataset.items()} == {"train": 4000, "test": 2000}
     assert corpus.dataset["train"].column_names == ["text", "label"]
     assert corpus.dataset["train"].features["label"].names == [
@@ -68,13 +68,13 @@ def test_bayes_error_is_between_5_and_10_percent(corpus: SyntheticNews) -> None:
     assert 0.05 < corpus.bayes_error_rate < 0.10
 
 
-def test_bayes_error_is_that_of_the_exact_posterior(corpus: SyntheticNews) -> None:
+def test_bayes_error_is_the_error_of_the_exact_posterior(corpus: SyntheticNews) -> None:
     test = corpus.dataset["test"]
     predicted = _log_probs(test["text"], 6).argmax(axis=1)
     assert corpus.bayes_error_rate == np.mean(predicted != np.array(test["label"]))
 
 
-def test_naive_bayes_learns_it_to_an_error_between_bayes_and_15_percent(corpus: SyntheticNews) -> None:
+def test_naive_bayes_has_an_error_between_bayes_error_and_15_percent(corpus: SyntheticNews) -> None:
     _, vocabulary = _names_and_vocabulary(6)
     counts = {word: np.ones(6) for word in vocabulary}
     for text, label in zip(corpus.dataset["train"]["text"], corpus.dataset["train"]["label"], strict=True):
@@ -106,7 +106,7 @@ def test_class_relations_are_residual_labels(num_labels: int) -> None:
     np.testing.assert_allclose(relations.sum(axis=1), 1.0)
 
 
-def test_near_classes_are_business_and_economy_and_science_and_technology(corpus: SyntheticNews) -> None:
+def test_business_and_economy_are_similar_and_so_are_science_and_technology(corpus: SyntheticNews) -> None:
     nearest = corpus.class_relations.argmax(axis=1)
     assert nearest.tolist()[:2] == [1, 0]
     assert nearest.tolist()[4:] == [5, 4]
@@ -114,20 +114,20 @@ def test_near_classes_are_business_and_economy_and_science_and_technology(corpus
 
 
 @pytest.mark.parametrize("label_noise", [0.0, 0.25, 0.9])
-def test_label_noise_replaces_its_share_of_the_train_labels(corpus: SyntheticNews, label_noise: float) -> None:
+def test_label_noise_replaces_the_given_share_of_train_labels(corpus: SyntheticNews, label_noise: float) -> None:
     noisy = synthetic_news(label_noise=label_noise)
     wrong = np.array(noisy.dataset["train"]["label"]) != np.array(corpus.dataset["train"]["label"])
     assert wrong.mean() == label_noise
 
 
-def test_label_noise_leaves_texts_test_labels_and_relations_alone(corpus: SyntheticNews) -> None:
+def test_label_noise_changes_no_texts_test_labels_or_relations(corpus: SyntheticNews) -> None:
     noisy = synthetic_news(label_noise=0.4)
     assert noisy.dataset["train"]["text"][:] == corpus.dataset["train"]["text"][:]
     assert noisy.dataset["test"][:] == corpus.dataset["test"][:]
     np.testing.assert_array_equal(noisy.class_relations, corpus.class_relations)
 
 
-def test_wrong_labels_are_uniform_over_the_other_classes() -> None:
+def test_noisy_labels_are_uniform_over_the_other_classes() -> None:
     clean = np.array(synthetic_news(num_train=30_000).dataset["train"]["label"])
     noisy = np.array(synthetic_news(num_train=30_000, label_noise=0.9).dataset["train"]["label"])
     moves = np.bincount((noisy - clean) % 6, minlength=6)[1:] / clean.size

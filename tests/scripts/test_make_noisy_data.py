@@ -11,7 +11,7 @@ CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 
 @pytest.fixture
 def data(tmp_path: Path, datasets_cache: Path) -> Path:
-    """Folders like ag_news and noisy_ag_news: 800 rows; of the second every fourth label is wrong."""
+    """Folders like ag_news and noisy_ag_news with 800 rows; every fourth label of noisy_ag_news is wrong."""
     rows = [(number % 4 + 1, f"Title {number}", f"about\\nclass {number % 4}") for number in range(800)]
     wrong = [(k % 4 + 1 if number % 4 == 0 else k, *fields) for number, (k, *fields) in enumerate(rows)]
     for folder in ("ag_news", "noisy_ag_news"):
@@ -35,17 +35,17 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def share_wrong(rows: list[dict[str, str]]) -> float:
-    """By their texts, which say the class."""
+    """Share of wrong labels, by the class number in each text."""
     return sum(CLASSES[int(row["text"][-1])] != row["label"] for row in rows) / len(rows)
 
 
 @pytest.mark.parametrize(("name", "rate"), [("ag_news_noise0", 0.0), ("ag_news_noise40", 0.4), ("noisy_ag_news", 0.25)])
-def test_validation_rows_have_about_as_many_wrong_labels_as_training_rows(data: Path, name: str, rate: float) -> None:
+def test_validation_and_training_rows_have_similar_noise_rates(data: Path, name: str, rate: float) -> None:
     make_noisy_data.main([str(data), str(data / "noisy")])
     folder = data / "noisy" / name
     train, validation = read(folder / "train.csv"), read(folder / "validation.csv")
     assert share_wrong(train) == pytest.approx(rate, abs=0.03)
-    assert share_wrong(validation) == pytest.approx(rate, abs=0.15)  # 80 rows and less
+    assert share_wrong(validation) == pytest.approx(rate, abs=0.15)  # at most 80 rows
     assert len(train) == 9 * len(validation)
     assert share_wrong(read(folder / "test.csv")) == 0
 

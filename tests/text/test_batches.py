@@ -13,7 +13,7 @@ LABELS = [0, 1, 2, 0]
 
 @pytest.fixture(params=["whole", "in pieces", "in pieces that stay"])
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> pa.Table:
-    """The rows in one chunk, or in several, of which one begins amid a column."""
+    """Rows in one chunk, or in several, one of which starts in the middle of a column."""
     if request.param == "in pieces that stay":
         monkeypatch.setattr(kr_text.text.batches, "MAX_COPY", 0)
     table = pa.table({"input_ids": IDS, "labels": LABELS})
@@ -22,7 +22,7 @@ def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> pa.
     return pa.concat_tables([table[:1], table[1:3], table[3:]])
 
 
-def test_padded_batch(rows: pa.Table) -> None:
+def test_a_padded_batch_has_labels_ids_and_mask(rows: pa.Table) -> None:
     (batch,) = Batches(rows, pad_token_id=1).__getitems__([3, 0, 2])
     assert {name: column.tolist() for name, column in batch.items()} == {
         "labels": [0, 0, 2],
@@ -32,7 +32,7 @@ def test_padded_batch(rows: pa.Table) -> None:
     assert all(column.dtype == torch.int64 for column in batch.values())
 
 
-def test_flat_batch(rows: pa.Table) -> None:
+def test_a_flat_batch_has_labels_concatenated_ids_and_offsets(rows: pa.Table) -> None:
     (batch,) = Batches(rows, pad_token_id=1, flat=True).__getitems__([3, 2, 0])
     assert {name: column.tolist() for name, column in batch.items()} == {
         "labels": [0, 2, 0],
@@ -41,14 +41,14 @@ def test_flat_batch(rows: pa.Table) -> None:
     }
 
 
-def test_batch_of_empty_texts(rows: pa.Table) -> None:
+def test_a_batch_of_empty_texts_has_no_ids(rows: pa.Table) -> None:
     (padded,) = Batches(rows, pad_token_id=1).__getitems__([2, 2])
     assert padded["input_ids"].shape == padded["attention_mask"].shape == (2, 0)
     (flat,) = Batches(rows, pad_token_id=1, flat=True).__getitems__([2, 2])
     assert (flat["input_ids"].tolist(), flat["offsets"].tolist()) == ([], [0, 0])
 
 
-def test_rows_one_by_one_have_their_lengths(rows: pa.Table) -> None:
+def test_a_single_row_has_its_length_without_padding(rows: pa.Table) -> None:
     batches = Batches(rows, pad_token_id=1)
     assert [len(batches[row]["input_ids"]) for row in range(len(batches))] == [3, 1, 0, 2]
     with pytest.raises(IndexError, match=r"row must be in 0\.\.3, got 4"):
@@ -63,7 +63,7 @@ def test_a_loader_gets_whole_batches(rows: pa.Table, num_workers: int) -> None:
     assert [batch["input_ids"].shape for batch in loader] == [(3, 3), (1, 2)]
 
 
-def test_rows_without_labels(rows: pa.Table) -> None:
+def test_rows_without_labels_give_batches_without_labels(rows: pa.Table) -> None:
     (batch,) = Batches(rows.select(["input_ids"]), pad_token_id=1, flat=True).__getitems__([3, 2, 0])
     assert list(batch) == ["input_ids", "offsets"]
 
@@ -73,7 +73,7 @@ def table_of_lengths(lengths: list[int]) -> pa.Table:
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_shuffled_rows_are_all_rows_in_an_order_of_seed_and_epoch(flat: bool) -> None:
+def test_shuffled_rows_are_all_rows_ordered_by_seed_and_epoch(flat: bool) -> None:
     rows = Batches(table_of_lengths([3] * 1000), 0, flat=flat)
     sampler, other = ShuffledRows(rows, 8, seed=1), ShuffledRows(rows, 8, seed=2)
     first = list(sampler)
@@ -86,7 +86,7 @@ def test_shuffled_rows_are_all_rows_in_an_order_of_seed_and_epoch(flat: bool) ->
     assert len(sampler) == 1000
 
 
-def test_shuffled_rows_group_like_lengths_and_shuffle_the_groups() -> None:
+def test_padded_batches_have_similar_lengths_in_random_order() -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 1002)
     table = table_of_lengths(lengths.tolist())
     grouped = lengths[list(ShuffledRows(Batches(table, 0), 4, seed=1))]

@@ -1,12 +1,20 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from tokenizers import processors
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
-from kr_text.data.sources import load
-from kr_text.text.encoding import encode
+from kr_text.data import load
+from kr_text.text.encoding import encode, max_positions
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 
 TEXTS = [
@@ -32,7 +40,7 @@ def words(max_length: int = 20) -> PreTrainedTokenizerFast:
 
 
 def with_special_tokens(max_length: int = 20) -> PreTrainedTokenizerFast:
-    """As BERT's: two tokens around each text, which also count for the length it is cut to."""
+    """Like BERT: a token before and after each text, which count towards the maximum length."""
     tokenizer = words(max_length)
     tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
     ids = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -51,12 +59,12 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     tokenizer = with_special_tokens() if request.param == "special tokens" else words()
     if request.param == "left truncation":
         tokenizer.truncation_side = "left"
-    if request.param == "used before":  # which leaves its padding and truncation in the backend
+    if request.param == "used before":  # leaves padding and truncation in the backend
         tokenizer(["a b c", "a"], padding="max_length", truncation=True, max_length=2)
     return tokenizer
 
 
-def test_ids_are_those_of_the_tokenizer_cut_to_its_length(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_ids_are_those_of_the_tokenizer_truncated_to_its_length(tokenizer: PreTrainedTokenizerFast) -> None:
     encoded = encode(data(), tokenizer)["train"]
     expected = [tokenizer(text, truncation=True)["input_ids"] for text in TEXTS]
     assert max(map(len, expected)) == 20
@@ -75,12 +83,12 @@ def test_labels_and_their_names_are_kept() -> None:
     assert all(type(label) is int for label in encoded["labels"])
 
 
-def test_a_text_without_a_word_has_no_ids_and_two_with_special_tokens() -> None:
+def test_a_text_without_words_has_only_the_ids_of_special_tokens() -> None:
     assert list(encode(data(["", "\u200b"], [0, 1]), words())["train"]["input_ids"]) == [[], []]
     assert list(encode(data(["", "\u200b"], [0, 1]), with_special_tokens())["train"]["length"]) == [2, 2]
 
 
-def test_rows_come_as_python_lists_in_their_order_over_many_batches() -> None:
+def test_rows_keep_their_order_over_many_batches() -> None:
     texts = [f"{'a ' * (row % 7)}" for row in range(2500)]
     encoded = encode(data(texts, [row % 3 for row in range(2500)]), words())["train"]
     assert list(encoded["length"]) == [row % 7 for row in range(2500)]
@@ -88,7 +96,7 @@ def test_rows_come_as_python_lists_in_their_order_over_many_batches() -> None:
     assert encoded[6] == {"input_ids": [words().get_vocab()["a"]] * 6, "labels": 0, "length": 6}
 
 
-def test_the_callers_tokenizer_is_left_as_it_was() -> None:
+def test_encoding_does_not_change_the_tokenizer() -> None:
     tokenizer = words()
     before = tokenizer.backend_tokenizer.to_str()
     encode(data(), tokenizer)
@@ -100,15 +108,31 @@ def arrow_files(folder: Path) -> set[Path]:
     return set(folder.rglob("*.arrow"))
 
 
-def test_a_second_call_reads_the_cache_and_another_tokenizer_does_not(news: Path, tmp_path: Path) -> None:
+def test_a_second_call_reads_the_cache_unless_the_tokenizer_differs(news: Path, tmp_path: Path) -> None:
     rows = load(news, cache_dir=tmp_path)
     before = arrow_files(tmp_path)
     first = encode(rows, words())
     made = arrow_files(tmp_path) - before
     assert made
-    again = encode(load(news, cache_dir=tmp_path), words())  # built anew: the cache knows it by what it does
+    again = encode(load(news, cache_dir=tmp_path), words())  # an equal tokenizer has the same cache key
     assert arrow_files(tmp_path) - before == made
     assert list(again["test"]["input_ids"]) == list(first["test"]["input_ids"])
     cut = encode(rows, words(max_length=3))
     assert arrow_files(tmp_path) - before > made
     assert max(cut["test"]["length"]) == 3
+
+
+def test_roberta_positions_start_after_the_padding_index() -> None:
+    sizes: dict[str, Any] = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "max_position_embeddings": 20,
+    }
+    roberta = RobertaForSequenceClassification(RobertaConfig(vocab_size=9, **sizes))
+    assert max_positions(roberta) == 18
+    roberta(input_ids=torch.full((1, 18), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta(input_ids=torch.full((1, 19), 5))
+    assert max_positions(BertForSequenceClassification(BertConfig(**sizes))) == 20

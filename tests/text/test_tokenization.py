@@ -46,7 +46,7 @@ def test_words_are_lower_cased_and_lose_their_accents() -> None:
     assert tokenizer.tokenize("CAF\u00c9 uber \u00fcber") == ["cafe", "uber", "uber"]
 
 
-def test_marks_are_words_of_their_own() -> None:
+def test_punctuation_marks_are_words() -> None:
     tokenizer = word_tokenizer([["don't stop, it's $5.50!"]], vocab_size=20, max_length=20)
     marks = ["don", "'", "t", "stop", ",", "it", "'", "s", "$", "5", ".", "50", "!"]
     assert tokenizer.tokenize("don't stop, it's $5.50!") == marks
@@ -56,7 +56,7 @@ def test_unknown_words_become_unk() -> None:
     assert words()("the zebra end")["input_ids"] == [2, 1, 10]
 
 
-def test_vocab_size_keeps_the_most_frequent_words_with_the_special_tokens() -> None:
+def test_vocab_size_keeps_the_most_frequent_words_and_the_special_tokens() -> None:
     assert words(vocab_size=4).get_vocab() == {"[PAD]": 0, "[UNK]": 1, "the": 2, "dog": 3}
 
 
@@ -71,7 +71,7 @@ def test_batches_of_training_texts_give_the_vocabulary_of_single_texts() -> None
     assert batched.get_vocab() == single.get_vocab() == words().get_vocab()
 
 
-def test_without_words_there_are_the_special_tokens() -> None:
+def test_a_vocabulary_without_words_has_the_special_tokens() -> None:
     tokenizer = word_tokenizer([["", " "]], vocab_size=100, max_length=50)
     assert tokenizer.get_vocab() == {"[PAD]": 0, "[UNK]": 1}
     assert tokenizer("the cat")["input_ids"] == [1, 1]
@@ -109,7 +109,7 @@ def test_characters_have_the_ids_of_the_alphabet_from_2() -> None:
     assert tokenizer(string.ascii_uppercase)["input_ids"] == list(range(2, 28))
 
 
-def test_every_other_character_is_one_unknown() -> None:
+def test_every_other_character_is_unk() -> None:
     tokenizer = character_tokenizer(max_length=100)
     assert tokenizer("a b\tc\rd")["input_ids"] == [2, 1, 3, 1, 4, 1, 5]
     assert tokenizer("a\0\u00e9\U0001f600\u4e2db")["input_ids"] == [2, 1, 1, 1, 1, 3]
@@ -135,7 +135,7 @@ def test_odd_texts_have_as_many_ids_as_mask_and_all_in_the_vocabulary(
     assert all(0 < token < len(tokenizer) for token in encoded["input_ids"])
 
 
-def test_odd_texts_can_be_trained_on() -> None:
+def test_unusual_texts_can_be_trained_on() -> None:
     tokenizer = word_tokenizer([ODD_TEXTS], vocab_size=100, max_length=50)
     assert tokenizer.tokenize("Na\u00efve \U0001f600 \u4e2d\u6587 a\0b") == [
         "naive",
@@ -152,7 +152,7 @@ def test_a_very_long_text_keeps_all_of_its_tokens() -> None:
     assert words()("x" * 1_000_000)["input_ids"] == [1]
 
 
-def test_a_folder_gives_back_the_tokenizer(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_saved_tokenizer_loads_unchanged(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert isinstance(loaded, PreTrainedTokenizerFast)
@@ -165,7 +165,7 @@ def test_a_folder_gives_back_the_tokenizer(tokenizer: PreTrainedTokenizerFast, t
             assert dict(loaded(texts, truncation=cut, padding=cut)) == dict(expected)
 
 
-def test_a_tokenizer_that_was_saved_twice_is_the_same(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_saving_a_loaded_tokenizer_gives_the_same_file(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "first")
     AutoTokenizer.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
     first, second = (tmp_path / folder / "tokenizer.json" for folder in ("first", "second"))

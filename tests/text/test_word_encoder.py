@@ -11,14 +11,14 @@ import kr_text.text.word_encoder
 from kr_text.text.tokenization import PAD, UNK, word_tokenizer
 from kr_text.text.word_encoder import MARK, WordEncoder, count_pieces, split_at_blanks
 
-# What could go wrong at a blank, or with what `tokenizers` makes of a character: marks that combine, white space of
-# other kinds, characters that vanish, Chinese ones, the separator of the implementation itself.
+# Characters that `tokenizers` treats specially: combining marks, other white space, removed characters, Chinese
+# characters, and the separator of the implementation.
 ALPHABET = " abAB\u00c9e\u0301\u0130\u03a3\t\n\u00a0\u3000\u0000\u200d\u00ad\u4e2d.,'[]" + MARK
 TEXTS = st.lists(st.text(ALPHABET, max_size=30) | st.text(max_size=12), max_size=8)
 
 
 def plain_tokenizer() -> Tokenizer:
-    """As `word_tokenizer` puts it together, untrained."""
+    """The tokenizer of `word_tokenizer`, untrained."""
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -27,7 +27,7 @@ def plain_tokenizer() -> Tokenizer:
 
 
 @given(training=TEXTS, vocab_size=st.integers(2, 12), min_frequency=st.integers(1, 3))
-def test_has_the_vocabulary_of_the_trainer_of_tokenizers(
+def test_the_vocabulary_equals_that_of_the_trainer_of_tokenizers(
     training: list[str], vocab_size: int, min_frequency: int
 ) -> None:
     plain = plain_tokenizer()
@@ -40,11 +40,11 @@ def test_has_the_vocabulary_of_the_trainer_of_tokenizers(
 
 
 @given(training=TEXTS, texts=TEXTS, more=TEXTS)
-def test_has_the_ids_of_tokenizers(training: list[str], texts: list[str], more: list[str]) -> None:
+def test_ids_equal_those_of_tokenizers(training: list[str], texts: list[str], more: list[str]) -> None:
     tokenizer = word_tokenizer([training], vocab_size=100, max_length=9).backend_tokenizer
     tokenizer.encode_special_tokens = True
     encoder = WordEncoder(tokenizer)
-    for batch in (texts, more, texts):  # later ones meet pieces that are known
+    for batch in (texts, more, texts):  # later batches contain cached pieces
         words = encoder(pa.array(batch, pa.string()))
         expected = [encoding.ids for encoding in tokenizer.encode_batch(batch)]
         assert words.ids.tolist() == list(chain.from_iterable(expected))
@@ -60,7 +60,7 @@ def test_the_separator_may_be_a_word_of_the_vocabulary() -> None:
     )
 
 
-def test_forgets_what_it_knows_when_that_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_emptied_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kr_text.text.word_encoder, "MAX_KNOWN", 3)
     tokenizer = word_tokenizer([["a b c d e"]], vocab_size=100, max_length=9).backend_tokenizer
     encoder = WordEncoder(tokenizer)
@@ -70,7 +70,7 @@ def test_forgets_what_it_knows_when_that_is_much(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("num_cores", [1, 2, 5])
-def test_splits_at_blanks_on_any_number_of_cores(num_cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_split_at_blanks_on_any_number_of_cores(num_cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kr_text.text.word_encoder.usable_cores", lambda: num_cores)
     texts: Any = ["a b a", "", "c  b", "b"]
     pieces = split_at_blanks(pa.array(texts))

@@ -59,7 +59,7 @@ def table(model: PreTrainedModel) -> Tensor:
 
 
 def check(model: PreTrainedModel, before: Tensor, tokenizer: PreTrainedTokenizerFast, expected: dict[str, Any]) -> None:
-    """The rows of `expected` are filled, and no others."""
+    """Asserts that exactly the rows of the words in `expected` changed."""
     after, vocab = table(model), tokenizer.get_vocab()
     for word, vector in expected.items():
         assert torch.equal(after[vocab[word]], torch.tensor(vector)), word
@@ -68,7 +68,7 @@ def check(model: PreTrainedModel, before: Tensor, tokenizer: PreTrainedTokenizer
 
 
 @pytest.mark.parametrize("make_model", [fasttext, textrnn, transformer])
-def test_words_of_the_file_get_its_vectors_and_the_rest_keep_their_start(
+def test_words_in_the_file_get_its_vectors_and_others_keep_their_initial_values(
     make_model: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = make_model()
@@ -85,15 +85,15 @@ def test_words_of_the_file_get_its_vectors_and_the_rest_keep_their_start(
         GLOVE,
         GLOVE.rstrip("\n"),
         "3 4\n" + GLOVE,  # word2vec, fastText
-        "3 4\n" + GLOVE.replace("\n", " \n"),  # word2vec's own program ends its lines with a blank
+        "3 4\n" + GLOVE.replace("\n", " \n"),  # lines of word2vec end with a blank
         GLOVE.replace("\n", "\r\n"),
         GLOVE + "dog . . 7 7 7 7\ncafe name@domain.com 8 8 8 8\n",  # GloVe 840B
         GLOVE + "a\u2028b 7 7 7 7\na\x85b 7 7 7 7\n\xa0 7 7 7 7\n",
-        GLOVE + "cat 8 8 8 8\n",  # the first of two rows counts
+        GLOVE + "cat 8 8 8 8\n",  # the first of two lines counts
         GLOVE + "[PAD] 8 8 8 8\n[UNK] 8 8 8 8\n",
     ],
 )
-def test_every_form_of_the_file_is_read(content: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_every_format_of_the_file_is_read(content: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = fasttext()
     before = table(model)
     found = load_word_vectors(model, tokenizer, write(tmp_path, content))
@@ -102,7 +102,7 @@ def test_every_form_of_the_file_is_read(content: str, tokenizer: PreTrainedToken
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_gzip_is_read_by_its_ending(as_text: bool, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_gz_file_is_read_as_gzip(as_text: bool, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = fasttext()
     before = table(model)
     path = write(tmp_path, gzip.compress(GLOVE.encode()), "vectors.txt.gz")
@@ -110,7 +110,9 @@ def test_gzip_is_read_by_its_ending(as_text: bool, tokenizer: PreTrainedTokenize
     check(model, before, tokenizer, EXPECTED)
 
 
-def test_a_word_as_it_stands_wins_over_its_other_spellings(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_the_exact_word_takes_precedence_over_other_spellings(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     model = fasttext()
     before = table(model)
     spellings = ["The", "the", "THE", "Caf\u00e9", "CAF\u00c9", "Dog", "cat", "CAT"]
@@ -119,7 +121,7 @@ def test_a_word_as_it_stands_wins_over_its_other_spellings(tokenizer: PreTrained
     check(model, before, tokenizer, {"the": [2.0] * 4, "cafe": [4.0] * 4, "dog": [6.0] * 4, "cat": [7.0] * 4})
 
 
-def test_a_file_without_any_word_of_the_vocabulary_finds_none(
+def test_a_file_without_words_of_the_vocabulary_changes_nothing(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = fasttext()
@@ -129,7 +131,7 @@ def test_a_file_without_any_word_of_the_vocabulary_finds_none(
 
 
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors.txt.gz"])
-def test_the_file_is_not_held_in_memory(name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_the_file_is_streamed(name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     content = (GLOVE * 20_000).encode()  # 900 kB
     path = write(tmp_path, gzip.compress(content, 1) if name.endswith("gz") else content, name)
     model = fasttext()
@@ -150,19 +152,19 @@ def test_the_file_is_not_held_in_memory(name: str, tokenizer: PreTrainedTokenize
         ("1000 300\nthe 1\n", r"line 1: .* the embedding width of the model, 4 numbers, got 300"),
         ("a line of words that is no vector\n", r"line 1: .* 4 numbers, got 7"),
         (GLOVE + "dog 1 2 3\n", r"line 4: must have 4 numbers, got 3"),
-        (GLOVE + "dog 1 2", r"line 4: must have 4 numbers, got 2"),  # cut off
+        (GLOVE + "dog 1 2", r"line 4: must have 4 numbers, got 2"),  # truncated
         ("the 1 2 3 4\n\ncat 1 2 3 4\n", r"line 2: must have 4 numbers, got 0"),
         (GLOVE + "dog 1 2 x 4\n", r"line 4: must have 4 numbers, got 'x'"),
         (GLOVE + "dog 1 2 nan 4\n", r"line 4: must have 4 numbers, got 'nan'"),
         (GLOVE + "dog 1 2 3 inf\n", r"line 4: must have 4 numbers, got 'inf'"),
         (GLOVE + "dog 1 2  4\n", r"line 4: must have 4 numbers, got ''"),
-        ("4 4\n" + GLOVE, r"must have the 4 words that line 1 says, got 3: is it whole\?"),
-        ("2 4\n" + GLOVE, r"must have the 2 words that line 1 says, got 3: is it whole\?"),
+        ("4 4\n" + GLOVE, r"must have 4 words as line 1 states, got 3: is it complete\?"),
+        ("2 4\n" + GLOVE, r"must have 2 words as line 1 states, got 3: is it complete\?"),
         (GLOVE.encode() + b"d\xffg 1 2 3 4\n", r"line 4: must be UTF-8 text, got byte 0xff at place 2 of the line"),
         (b"2 4\nthe \x00\x00\x80\x3f\n", r"line 2: must be UTF-8 text, got byte 0x80 at place 7 of the line: convert"),
     ],
 )
-def test_a_wrong_file_is_refused_and_changes_nothing(
+def test_a_malformed_file_is_an_error_and_changes_nothing(
     content: str | bytes, message: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = fasttext()
@@ -173,27 +175,27 @@ def test_a_wrong_file_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "content", [GLOVE.encode(), gzip.compress(GLOVE.encode(), mtime=0)[:-20], b""], ids=["text", "cut off", "empty"]
+    "content", [GLOVE.encode(), gzip.compress(GLOVE.encode(), mtime=0)[:-20], b""], ids=["text", "truncated", "empty"]
 )
-def test_a_broken_gzip_file_is_refused(content: bytes, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_damaged_gzip_file_is_an_error(content: bytes, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"vectors\.gz: (line \d+: must be a whole gzip file|must have at least one)"):
         load_word_vectors(fasttext(), tokenizer, write(tmp_path, content, "vectors.gz"))
 
 
-def test_a_file_that_does_not_exist_is_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
         load_word_vectors(fasttext(), tokenizer, tmp_path / "missing.txt")
 
 
-def test_charcnn_has_no_table_of_words(tmp_path: Path) -> None:
+def test_charcnn_has_no_word_embeddings(tmp_path: Path) -> None:
     model = CharCNNForSequenceClassification(CharCNNConfig(num_frames=123, num_filters=2, dense_size=2))
-    with pytest.raises(ValueError, match=r"^model must have a table of words, got CharCNNFor.*which reads characters"):
+    with pytest.raises(ValueError, match=r"^model must have word embeddings, got CharCNNFor.*which reads characters"):
         load_word_vectors(model, character_tokenizer(max_length=123), write(tmp_path, GLOVE))
 
 
-def test_a_tokenizer_with_more_words_than_the_model_is_refused(
+def test_a_tokenizer_with_more_words_than_the_model_is_an_error(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    """The n-grams of FastText share its table: a word beyond `vocab_size` would land among them."""
+    """The n-grams of FastText are in the same table: a word beyond `vocab_size` would land among them."""
     with pytest.raises(ValueError, match=r"^tokenizer must have at most the 5 words of the model, got 6$"):
         load_word_vectors(fasttext(vocab_size=5), tokenizer, write(tmp_path, GLOVE))

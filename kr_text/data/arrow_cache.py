@@ -1,0 +1,72 @@
+"""Data files converted to Arrow files once, in the cache of `datasets`, so that rows stay on disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets import DatasetDict, Features
+
+from kr_text.data.files import read_tables
+
+
+@dataclass
+class _FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]  # its base has no types
+    """Files as (split, path, size, modification time), so that a changed file is read again."""
+
+    files: tuple[tuple[str, Path, int, int], ...] = ()
+    schema: pa.Schema = None
+    has_header: bool = True
+
+
+class _Files(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # its base has no types
+    """Builder that writes the tables of `read_tables` to the cache.
+
+    The CSV builder of `datasets` reads with pandas, which fills up a row that has too few fields. Raise VERSION when
+    the same file would be read differently.
+    """
+
+    BUILDER_CONFIG_CLASS = _FilesConfig
+    VERSION = datasets.Version("1.1.0")
+    paths: dict[str, Path]  # split -> file as the caller named it, for messages
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=Features.from_arrow_schema(self.config.schema))
+
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        return [datasets.SplitGenerator(split, {"file": file}) for split, file in self.paths.items()]
+
+    def _generate_tables(self, file: Path) -> Iterator[tuple[int, pa.Table]]:
+        schema, types_from = self.info.features.arrow_schema, self.paths["train"]
+        yield from enumerate(read_tables(file, schema, has_header=self.config.has_header, types_from=types_from))
+
+
+def read_files(files: dict[str, Path], schema: pa.Schema, has_header: bool, cache_dir: Any) -> DatasetDict:
+    """Reads the columns of `schema` from one file per split, one of which is train, through the cache.
+
+    Raises:
+        ValueError: If a row is malformed, with its file and number, or a file has no rows.
+    """
+    builder = _Files(
+        dataset_name="kr_text",
+        cache_dir=cache_dir,
+        files=tuple(
+            (split, file.resolve(), file.stat().st_size, file.stat().st_mtime_ns) for split, file in files.items()
+        ),
+        schema=schema,
+        has_header=has_header,
+    )
+    builder.paths = files
+    failure = None
+    try:
+        builder.download_and_prepare()
+    except datasets.exceptions.DatasetGenerationError as error:
+        failure = error.__cause__
+    if failure:
+        raise failure
+    for split, file in files.items():
+        if not builder.info.splits[split].num_examples:
+            raise ValueError(f"{file}: must have at least one row after the header, got none")
+    return builder.as_dataset()
