@@ -2,6 +2,7 @@ import csv
 import gzip
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,15 @@ def test_reading_texts_writes_no_cache(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     assert list(read_texts(write(tmp_path / "a.csv", "text\na\n"))) == ["a"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_standard_input_has_a_text_in_each_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(write(tmp_path / "a", b"one\n two\n\xff\n")) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        texts = read_texts("-")
+        assert [next(texts), next(texts)] == ["one", "two"]
+        with pytest.raises(ValueError, match="^standard input: row 3: must be UTF-8"):
+            next(texts)
 
 
 # Errors
