@@ -158,7 +158,7 @@ def test_standard_input_has_a_text_in_each_line(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(sys, "stdin", stdin)
         texts = read_texts("-")
         assert [next(texts), next(texts)] == ["one", "two"]
-        with pytest.raises(ValueError, match="^standard input: row 3: must be UTF-8"):
+        with pytest.raises(ValueError, match=r"^standard input: row 3: must be UTF-8"):
             next(texts)
 
 
