@@ -1,12 +1,18 @@
-"""What a training run is told: flags, over a YAML file, over the recipe, over defaults."""
+"""Arguments of a training run: flags, over the YAML file of --config, over the recipe, over the defaults.
 
+`make_arguments` is the one way to them. `parse_training` only turns the text of flags and YAML files into values.
+"""
+
+import argparse
 import difflib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
@@ -14,16 +20,17 @@ from transformers import HfArgumentParser, TrainingArguments
 from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
 from kr_text.models import MODELS
+from kr_text.ranges import require_at_least
 from kr_text.trainer.epochs import RESIDUAL_LEARNING_RATE
 from kr_text.training.recipes import recipe
 
-# How the Trainer is told to batch texts of like length: transformers 5.0 and 5.1 have a flag for it.
+# The argument that batches texts of similar length. transformers 5.0 and 5.1 have a flag for it.
 GROUP_BY_LENGTH: dict[str, Any] = (
     {"train_sampling_strategy": "group_by_length"}
     if hasattr(TrainingArguments, "train_sampling_strategy")
     else {"group_by_length": True}
 )
-# The Trainer's defaults that do not fit a run that keeps its best epoch and reports on it.
+# Replace the Trainer's defaults for a run that keeps its best epoch and reports on it.
 TRAINING_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -35,7 +42,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "per_device_eval_batch_size": 256,
     **GROUP_BY_LENGTH,
     "dataloader_num_workers": 2 if torch.accelerator.is_available() else 0,
-    "use_cpu": not torch.accelerator.is_available(),  # unless told so, the Trainer refuses bf16 there
+    "use_cpu": not torch.accelerator.is_available(),  # otherwise the Trainer refuses bf16 on a CPU
 }
 
 
@@ -45,92 +52,92 @@ def _flag(default: Any, help_text: str, **metadata: Any) -> Any:
 
 @dataclass
 class RunArguments:
-    """What is trained, on what, with which loss. `TrainingArguments` says how."""
+    """What to train, on which data, with which loss. `TrainingArguments` has the hyper-parameters."""
 
     _argument_group_name = "what to train"
 
-    model: str = _flag("fasttext", f"{', '.join(MODELS)}, or a pretrained model: a folder or an id on the Hub")
+    model: str = _flag(
+        "fasttext",
+        f"classifier to train: {', '.join(MODELS)}; or a pretrained model to fine-tune, a folder or an id on the Hub",
+    )
     dataset: str = _flag(
         "synthetic_news",
         "ag_news, yahoo_answers, yelp_review_full, synthetic_news, another id on the Hub, a folder with train and test "
         "files, or one file",
     )
-    loss: str = _flag("kr-ls", "the training loss", choices=NAMES)
+    loss: str = _flag(
+        "kr-ls",
+        "training loss: ce is cross-entropy, ls label smoothing, kr Knowledge Refinery, kr-ls both; the others are "
+        "methods to compare with",
+        choices=NAMES,
+    )
     loss_overrides: str | None = _flag(
-        None, "settings of the loss, as in alpha=0.3,until=2,label_smoothing=0.2,divergence=as_printed"
+        None, "settings of the loss: NAME=VALUE,NAME=VALUE, such as alpha=0.3,until=2,label_smoothing=0.2"
     )
     residual_learning_rate: float = _flag(
-        RESIDUAL_LEARNING_RATE, "learning rate of the residual matrix, or of what else a loss learns"
+        RESIDUAL_LEARNING_RATE, "peak learning rate of the residual matrix, or of other parameters that the loss learns"
     )
-    teacher: str | None = _flag(None, "for loss kd: a saved classifier of any kind, a folder or an id on the Hub")
-    text_column: str | None = _flag(None, "column with the text; several, comma-separated, are joined")
+    teacher: str | None = _flag(
+        None, "trained classifier to distill, for loss kd only: a folder or an id on the Hub, of any kind of model"
+    )
+    text_column: str | None = _flag(None, "column with the text; several columns, separated by commas, are joined")
     label_column: str | None = _flag(None, "column with the class")
-    validation_size: float | None = _flag(None, "rows to cut from train where there is no validation: share or count")
-    max_train_rows: int | None = _flag(None, "train on this many rows, drawn by seed 0")
-    max_length: int | None = _flag(None, "cut texts to this many tokens")
-    word_vectors: str | None = _flag(None, "start the word embeddings from this file, in GloVe or word2vec text form")
-    config_overrides: str | None = _flag(None, "fields of the model's config, as in hidden_size=256,dropout=0.2")
-    label_matrices: bool = _flag(False, "report the class means of the predictions on validation rows, by epoch")
-    resume: bool = _flag(False, "go on from the last checkpoint in the output folder")
-    overwrite: bool = _flag(False, "replace the run that the output folder holds")
+    validation_size: float | None = _flag(
+        None, "rows to split off train if the data have no validation split: a share such as 0.1, or a number of rows"
+    )
+    max_train_rows: int | None = _flag(None, "train on this many rows, drawn at random with seed 0")
+    max_length: int | None = _flag(None, "truncate texts to this many tokens (characters for charcnn)")
+    word_vectors: str | None = _flag(
+        None, "initialize the word embeddings from this file, in the text format of GloVe or word2vec"
+    )
+    config_overrides: str | None = _flag(
+        None, "settings of the model: NAME=VALUE,NAME=VALUE, such as hidden_size=256,dropout=0.2"
+    )
+    label_matrices: bool = _flag(False, "report each class's mean prediction on the validation rows after every epoch")
+    resume: bool = _flag(False, "resume from the last checkpoint in output_dir")
+    overwrite: bool = _flag(False, "replace the run in output_dir")
 
     def __post_init__(self) -> None:
         self.loss_overrides, self.teacher = self.loss_overrides or None, self.teacher or None
-        if self.loss not in NAMES:  # argparse lets a default through, and a YAML file gives defaults
+        if self.loss not in NAMES:
             raise ValueError(f"loss must be one of {', '.join(NAMES)}, got {self.loss!r}")
         if (self.loss == "kd") != (self.teacher is not None):
-            raise ValueError(f"teacher must be given for loss kd, and for no other, got {self.teacher} for {self.loss}")
+            raise ValueError(f"teacher must be given for loss kd only, got {self.teacher} for {self.loss}")
         if self.validation_size is not None and self.validation_size >= 1 and self.validation_size.is_integer():
             self.validation_size = int(self.validation_size)
-        if self.max_length is not None and self.max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {self.max_length}")
+        if self.max_length is not None:
+            require_at_least(1, max_length=self.max_length)
 
 
-class _Parser(HfArgumentParser):
-    """Says what is wrong in one line, as all else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
-@cache
-def default_training() -> dict[str, Any]:
-    """The Trainer's own arguments. To make them resets accelerate's state: that must come before those of a run."""
-    own: dict[str, Any] = TrainingArguments(output_dir="").to_dict()
-    return own
+RUN_FIELDS = {each.name: each for each in fields(RunArguments)}
+FIELDS = RUN_FIELDS | {each.name: each for each in fields(TrainingArguments) if each.init}
+TYPE_NAMES = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
-def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, TrainingArguments]:
-    """Reads the flags of `kr-text train`.
+def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArguments, TrainingArguments]:
+    """Arguments of a training run from values by field name, over the recipe and the defaults.
 
     Args:
-        argv: the flags; `--config FILE` names a YAML file with more of them.
-        prog: the command's name in messages.
+        values: Fields of `RunArguments` and `TrainingArguments`, such as
+            `{"model": "fasttext", "loss": "kr-ls", "loss_overrides": "alpha=0.3", "seed": 3}`.
+        program: Name of the command in messages.
 
     Raises:
-        ValueError: a wrong flag, or a YAML file that cannot be read or has a key which is no flag.
+        ValueError: A name is unknown, or a value has the wrong type or is out of its range.
     """
-    parser = _Parser(
-        cast(Any, [RunArguments, TrainingArguments]),
-        prog=prog,
-        usage="%(prog)s [flags]",
-        allow_abbrev=False,
-        description="Train a text classifier, keep its best epoch by validation error, and report on the test rows. "
-        "The options are the fields of transformers.TrainingArguments; those you leave out come from the recipe of the "
-        "model and the data set.",
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags; the command line wins")
-    given = _read_yaml(parser, argv)
-    parser.set_defaults(**given)
-    flags = parser.parse_args(argv)
-    output_dir = Path("runs") / "-".join(Path(part).name for part in (flags.model, flags.dataset, flags.loss))
-    training = recipe(flags.model, flags.dataset).training
-    defaults = {**TRAINING_DEFAULTS, "output_dir": str(output_dir), **training}
-    if flags.metric_for_best_model:  # of the metrics of a run, the others are less where they are better
-        defaults["greater_is_better"] = flags.metric_for_best_model.removeprefix("eval_") == "macro_f1"
-    parser.set_defaults(**{**defaults, **given})
+    check_names(values, program)
+    given = {name: _checked(name, value) for name, value in values.items()}
+    run = RunArguments(**{name: value for name, value in given.items() if name in RUN_FIELDS})
+    training = {name: value for name, value in given.items() if name not in RUN_FIELDS}
     default_training()
-    run, args, _ = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
+    args = TrainingArguments(**{**_defaults(run, training), **training})
     if args.label_smoothing_factor:
         raise ValueError(
             f"label_smoothing_factor must be 0, got {args.label_smoothing_factor}: give --loss ls --loss_overrides "
@@ -139,30 +146,149 @@ def parse_training(argv: Sequence[str], prog: str) -> tuple[RunArguments, Traini
     return run, args
 
 
-def _read_yaml(parser: HfArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """The flags in the file that `--config` names, as text, for the parser to read as it reads flags: 1e-3, no."""
-    path = parser.parse_args(argv).config
-    if path is None:
-        return {}
-    given, as_text = read_yaml(Path(path)), read_yaml(Path(path), as_text=True)
-    if not isinstance(given, dict):
-        raise ValueError(f"{path}: must be lines of `flag: value`, got {type(given).__name__}")
-    known = {action.dest for action in parser._actions} - {"help", "config"}
-    for key in as_text:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            raise ValueError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    ours = {each.name for each in fields(RunArguments)}
-    for key, value in given.items():
-        if value is None and parser.get_default(key) is not None:
-            raise ValueError(f"{path}: {key} must have a value, got none")
-        if key in ours and isinstance(value, list | dict):
-            raise ValueError(f"{path}: {key} must be one value, or text such as a=1,b=2, got {value}")
-    return {key: value if isinstance(value, list | dict | None) else as_text[key] for key, value in given.items()}
+@cache
+def default_training() -> dict[str, Any]:
+    """Default values of `TrainingArguments`.
+
+    Creating `TrainingArguments` resets accelerate's state. So call this before the arguments of a run are created.
+    """
+    defaults: dict[str, Any] = TrainingArguments(output_dir="").to_dict()
+    return defaults
+
+
+def _defaults(run: RunArguments, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Training arguments of a run for which no value is given."""
+    output_dir = Path("runs") / "-".join(Path(part).name for part in (run.model, run.dataset, run.loss))
+    defaults = {**TRAINING_DEFAULTS, "output_dir": str(output_dir), **recipe(run.model, run.dataset).training}
+    if metric := given.get("metric_for_best_model"):  # macro_f1 is the only metric that is better when greater
+        defaults["greater_is_better"] = metric.removeprefix("eval_") == "macro_f1"
+    return defaults
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Checks that arguments of these names exist.
+
+    Args:
+        names: Names of fields.
+        source: Where they come from, for the message: a file or a command.
+
+    Raises:
+        ValueError: A name is unknown; the message suggests the nearest.
+    """
+    for name in names:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            raise ValueError(f"{source}: unknown argument {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value if it fits its field; a whole number as a float if the field is a float."""
+    types = _types()[name]
+    choices = FIELDS[name].metadata.get("choices") or [
+        member.value for each in types if issubclass(each, Enum) for member in each
+    ]
+    if value is None:
+        if FIELDS[name].default is not None:
+            raise ValueError(f"{name} must have a value, got none")
+    elif float in types and type(value) is int:
+        return float(value)
+    elif not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ValueError(
+            f"{name} must be {' or '.join(TYPE_NAMES[each] for each in types if each in TYPE_NAMES)}, got {value!r}"
+        )
+    elif choices and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+@cache
+def _types() -> dict[str, tuple[type, ...]]:
+    """Types that the value of each field may have."""
+    hints = {**get_type_hints(RunArguments), **get_type_hints(TrainingArguments)}
+    return {name: tuple(_members(hints[name])) for name in FIELDS}
+
+
+def _members(hint: Any) -> Iterator[type]:
+    """The types in a type hint, without their parameters."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        for member in get_args(hint):
+            yield from _members(member)
+    elif origin is Literal:
+        yield from map(type, get_args(hint))
+    else:
+        yield origin or hint
+
+
+class _Parser(HfArgumentParser):
+    """Raises ValueError where argparse would exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def training_parser(program: str) -> HfArgumentParser:
+    """The parser of the flags of `kr-text train`: every field of `RunArguments` and `TrainingArguments`, and --config.
+
+    It raises ValueError for a wrong flag. The defaults that it shows are those of the fields.
+    """
+    parser = _Parser(
+        cast(Any, [RunArguments, TrainingArguments]),
+        prog=program,
+        usage="%(prog)s [flags]",
+        allow_abbrev=False,
+        description="Trains a text classifier, keeps its best epoch by validation error, and reports on the test rows. "
+        "The flags are the fields of transformers.TrainingArguments. Flags that are not given come from the recipe of "
+        "the model and the data set.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags; the command line wins")
+    return parser
+
+
+def parse_training(argv: Sequence[str], program: str) -> tuple[RunArguments, TrainingArguments]:
+    """Parses the flags of `kr-text train`.
+
+    Args:
+        argv: Flags; `--config FILE` names a YAML file with more of them.
+        program: Name of the command in messages.
+
+    Raises:
+        ValueError: A flag is wrong, or the YAML file cannot be read or has a key that is no flag.
+    """
+    parser = training_parser(program)
+    flags = _given(parser, argv)
+    config = flags.pop("config", None)
+    from_file = read_config(parser, Path(config)) if config else {}
+    return make_arguments({**from_file, **flags}, program)
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    """Values of the flags in `argv`, without defaults."""
+    absent = object()  # argparse sets no default where the namespace has a value
+    flags = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys([*FIELDS, "config"], absent)))
+    return {name: value for name, value in vars(flags).items() if value is not absent}
+
+
+def read_config(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
+    """Values by field name in the YAML file of `--config`. Text is converted as the text of a flag is: 1e-3, no.
+
+    Raises:
+        ValueError: The file cannot be read, or has an unknown key or a wrong value.
+    """
+    values, as_text = read_yaml(path), read_yaml(path, as_text=True)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must be lines of `flag: value`, got {type(values).__name__}")
+    check_names(as_text, str(path))
+    kept = {name: value for name, value in values.items() if isinstance(value, list | dict | None)}
+    try:
+        flags = _given(parser, [f"--{name}={text}" for name, text in as_text.items() if name not in kept])
+        return {**flags, **{name: _checked(name, value) for name, value in kept.items()}}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """The command line, for reports; the value of a flag that ends in _token is left out."""
+    """The command line for reports, without the values of flags that end in _token."""
     shown = list(argv)
     for place, flag in enumerate(argv):
         name, equals, _ = flag.partition("=")

@@ -1,4 +1,4 @@
-"""Recipes: the hyper-parameters of each model on each data set, read from recipes.yaml beside this file."""
+"""Recipes: the hyper-parameters of each model on each data set, from recipes.yaml."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,13 @@ import yaml
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of the tokenizer, fields of the model's config, fields of `TrainingArguments`."""
+    """Hyper-parameters of a model on a data set.
+
+    Attributes:
+        tokenizer: Sizes of the tokenizer.
+        config: Fields of the model's config.
+        training: Fields of `TrainingArguments`.
+    """
 
     tokenizer: Mapping[str, Any]
     config: Mapping[str, Any]
@@ -21,12 +27,13 @@ class Recipe:
 
 
 def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
-    """The recipe of a model on a data set, without bf16 where this machine has it not.
+    """Recipe of a model on a data set; turns bf16 off if the hardware does not support it.
 
     Args:
-        model: one of the models in recipes.yaml; any other name is a pretrained model's.
-        dataset: a name or a path, of which the last part counts, without its extension; unknown ones get the default.
-        any_hardware: leave bf16 as the recipe has it.
+        model: A model in recipes.yaml; any other name gets the recipe for pretrained models.
+        dataset: Name or path of the data set. Only the last part counts, without its extension. A data set that
+            recipes.yaml does not name gets the default.
+        any_hardware: Keeps bf16 as in recipes.yaml.
     """
     recipes = _recipes()
     of_model = recipes.get(model, recipes["pretrained"])
@@ -40,7 +47,7 @@ def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
 
 
 def recipe_names() -> list[str]:
-    """The models that have recipes of their own, in the order of the paper's Table 3, and "pretrained"."""
+    """Names of the recipes: the models in the order of the paper's Table 3, then "pretrained"."""
     return list(_recipes())
 
 
@@ -53,7 +60,7 @@ def _recipes() -> dict[str, Any]:
 
 
 def has_bf16() -> bool:
-    """Whether the hardware that would train computes in bf16; where it is emulated, it is slower than float32."""
+    """Whether the training hardware computes in bf16 natively. Emulated bf16 is slower than float32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return not torch.accelerator.is_available() and bool(torch.cpu._is_avx512_bf16_supported())
