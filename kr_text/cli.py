@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(argv: Sequence[str], started: float) -> None:
     from kr_text.machine.process import prepare_for_training
     from kr_text.training.arguments import command_line, parse_training
-    from kr_text.training.report import report_markdown
+    from kr_text.training.report_markdown import report_markdown
     from kr_text.training.train import train
 
     prepare_for_training()
@@ -96,7 +96,7 @@ def _evaluate(argv: Sequence[str], started: float) -> None:
 
     from kr_text.classifier import Classifier, evaluate
     from kr_text.data.sources import load, load_rows
-    from kr_text.training.report import metrics_table
+    from kr_text.training.report_markdown import metrics_table
     from kr_text.training.settings import saved_settings
 
     _hide_progress_of_loading()

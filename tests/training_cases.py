@@ -1,19 +1,22 @@
-"""What the tests of building and of training share."""
+"""Helpers for the tests of building and training."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.numpy import load_file as load_numpy
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from kr_text.data.sources import load
+from kr_text.trainer.residual_checkpoint import RESIDUAL_FILE
 from kr_text.training.arguments import parse_training
 from kr_text.training.build import build
-from kr_text.training.report import Report
-from kr_text.training.train import PREDICTIONS_FILE
+from kr_text.training.report import PREDICTIONS_FILE, Report
 
 Train = Callable[..., Report]
 
@@ -33,3 +36,20 @@ def predictions(folder: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.i
 def build_from(news: Path, *flags: str) -> tuple[PreTrainedTokenizerFast, Any]:
     run, _ = parse_training(["--dataset", str(news), *flags], "kr-text train")
     return build(run, load(news))
+
+
+def report_of(folder: Path) -> Report:
+    return cast(Report, json.loads((folder / "report.json").read_text()))
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Checks that two runs are equal bit for bit, except for time, memory and the command."""
+    for name in ("model.safetensors", RESIDUAL_FILE, PREDICTIONS_FILE):
+        tensors, others = load_file(one / name), load_file(other / name)
+        assert tensors.keys() == others.keys()
+        assert all(torch.equal(tensors[key], others[key]) for key in tensors), name
+    reports = [cast(dict[str, Any], report_of(folder)) for folder in (one, other)]
+    differ = {"command", "wall_time_seconds", "peak_memory_mb"}
+    assert reports[0].keys() == reports[1].keys()
+    for key in reports[0].keys() - differ:
+        assert reports[0][key] == reports[1][key], key

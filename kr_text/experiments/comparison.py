@@ -17,9 +17,11 @@ from kr_text.experiments.significance import holm, mean_and_deviation, paired_bo
 from kr_text.formats.markdown import format_number, markdown_table
 from kr_text.formats.whole_files import write_json, write_text
 from kr_text.training.arguments import command_line, parse_training
-from kr_text.training.report import Report
+from kr_text.training.prepare import load_for
+from kr_text.training.report import PREDICTIONS_FILE, Report
+from kr_text.training.resume import last_checkpoint
 from kr_text.training.settings import DATA, run_settings, saved_settings
-from kr_text.training.train import PREDICTIONS_FILE, last_checkpoint, load_for, train
+from kr_text.training.train import train
 
 OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ from run to run
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading

@@ -140,7 +140,7 @@ def execute(run: Run, data: Sequence[str], work: str, commit: str | None) -> Out
 def _execute(run: Run, data: Sequence[str], folder: Path, commit: str | None) -> Outcome:
     from kr_text.data.label_noise import TRUE_LABELS_FILE
     from kr_text.experiments.wrong_labels import find_wrong_labels
-    from kr_text.training.train import PREDICTIONS_FILE
+    from kr_text.training.report import PREDICTIONS_FILE
 
     dataset = next((str(found) for place in data if (found := Path(place) / run.dataset).exists()), run.dataset)
     has_true_labels = (Path(dataset) / TRUE_LABELS_FILE).exists()
@@ -181,7 +181,8 @@ def remove_work(run: Run, work: str) -> None:
 
 def _train(flags: list[str], folder: Path) -> Report:
     from kr_text.training.arguments import parse_training
-    from kr_text.training.train import last_checkpoint, train
+    from kr_text.training.resume import last_checkpoint
+    from kr_text.training.train import train
 
     started = time.time()
     how = "--resume" if last_checkpoint(folder) else "--overwrite"

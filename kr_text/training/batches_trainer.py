@@ -1,12 +1,16 @@
-"""The trainers of the command line: KRTrainer and SofteningTrainer for `Batches`."""
+"""KRTrainer and SofteningTrainer for `Batches`, the encoded rows that the command line trains on."""
 
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
+from kr_text.evaluation.metrics import only_logits
 from kr_text.kernels.dispatch import HAS_NUMBA
 from kr_text.kernels.loop_threads import threads_for_loops
 from kr_text.losses.knowledge_refinery import KRLoss
@@ -21,33 +25,51 @@ from kr_text.training.arguments import GROUP_BY_LENGTH, RunArguments
 class BatchesTrainer(Trainer):
     """A Trainer for `Batches`.
 
-    It takes the norm of gradients for clipping only, since torch has none for those of a sparse table, and groups rows
-    by length in a moment. FastText trains with all threads in its loops.
+    Groups rows by length with `ShuffledRows`. Evaluates all rows: `dataloader_drop_last` applies to training only. Does
+    not compute the gradient norm for the log, which torch cannot compute for a sparse table. Gives the compiled loops
+    of FastText all threads.
     """
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`."""
-        parts = cast(nn.Module, self.model).modules()  # a pair has two of them
+        """Trains as `Trainer.train` does."""
+        parts = cast(nn.Module, self.model).modules()  # the model may be a pair of FastTexts
         if not (HAS_NUMBA and any(isinstance(part, FastTextForSequenceClassification) for part in parts)):
             return super().train(*args, **kwargs)
         with threads_for_loops():
             return super().train(*args, **kwargs)
 
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader[Any]:
-        """As `Trainer.get_eval_dataloader`, of all rows: what `dataloader_drop_last` drops are rows of training."""
-        given, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.args.dataloader_drop_last = given
+    def predict_logits(self, rows: Batches) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Logits (N, K) and labels (N,) of all rows, in their order."""
+        loader = self._all_rows(rows, SequentialSampler(rows))
+        output = self.evaluation_loop(loader, "Prediction", prediction_loss_only=False)
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, cast(Any, output.metrics))
+        return only_logits(output.predictions), cast(npt.NDArray[np.int64], output.label_ids)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Loads all rows for evaluation, in the order of `Trainer`'s sampler."""
+        rows = cast(Batches, self.eval_dataset if eval_dataset is None else eval_dataset)
+        return self._all_rows(rows, self._get_eval_sampler(cast(Any, rows)))
+
+    def _all_rows(self, rows: Batches, sampler: Sampler[int] | None) -> DataLoader[Any]:
+        loader: DataLoader[Any] = DataLoader(
+            rows,
+            batch_size=self.args.eval_batch_size,
+            sampler=sampler,
+            collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="evaluation"),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            multiprocessing_context=getattr(self.args, "dataloader_multiprocessing_context", None),  # not in 5.0
+        )
+        return cast(DataLoader[Any], self.accelerator.prepare(loader))
 
     def _load_callback_state(self) -> None:
-        """Nothing: ours read their records by themselves, and the Trainer would put other callbacks in their place."""
+        """Leaves the callbacks alone: `Checkpointed` restores its record itself, and the Trainer would replace it."""
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         return grad_norm
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         if any(getattr(self.args, name) != value for name, value in GROUP_BY_LENGTH.items()):
             return super()._get_train_sampler(train_dataset)
         rows = cast(Batches, self.train_dataset if train_dataset is None else train_dataset)
@@ -68,7 +90,7 @@ ClassifierTrainers = ClassifierTrainer | SofteningClassifierTrainer
 
 
 def make_trainer(run: RunArguments, criterion: KRLoss | SofteningLoss | None, **kwargs: Any) -> ClassifierTrainers:
-    """The trainer for a loss, with what every Trainer takes."""
+    """The trainer for a loss; None is cross-entropy. Passes `kwargs` on to the trainer."""
     rate = run.residual_learning_rate
     if isinstance(criterion, SofteningLoss):
         return SofteningClassifierTrainer(loss=criterion, loss_learning_rate=rate, **kwargs)

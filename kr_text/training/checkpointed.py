@@ -1,4 +1,4 @@
-"""Callbacks that keep what they know in the Trainer's checkpoints, so that a run that goes on knows what was before."""
+"""Callbacks whose state is stored in the Trainer's checkpoints and restored when a run resumes."""
 
 import time
 from typing import Any, cast
@@ -8,34 +8,34 @@ from transformers.trainer_callback import ExportableState
 
 
 class Checkpointed(TrainerCallback, ExportableState):
-    """A callback whose record is in each checkpoint's trainer_state.json; one of a class in each Trainer."""
+    """A callback whose record is stored in trainer_state.json. A Trainer may have one callback of each such class."""
 
     def record(self) -> Any:
-        """What it knows so far, as JSON can hold it."""
+        """The state to store, as a JSON value."""
         raise NotImplementedError
 
     def restore(self, record: Any) -> None:
-        """Takes the record of a checkpoint when training begins, or its own where there is no checkpoint."""
+        """Continues from a record. Called when training begins, with the current record if there is no checkpoint."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        """As `ExportableState.state`."""
+        """The record in the format of `ExportableState.state`."""
         return {"args": {}, "attributes": {"record": self.record()}}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Reads the record of the checkpoint that training goes on from, if it has one."""
+        """Restores the record of the checkpoint that training resumes from."""
         saved = cast(dict[str, Any], state.stateful_callbacks)
-        own = saved.setdefault(type(self).__name__, self.state())  # the checkpoint may be written without it
+        own = saved.setdefault(type(self).__name__, self.state())  # a checkpoint of another program has none
         self.restore(own["attributes"]["record"])
 
 
 class TrainingClock(Checkpointed):
-    """Seconds of training, with those up to the checkpoint that it goes on from.
+    """Measures seconds of training across interruptions.
 
     Attributes:
-        seconds_before: those up to that checkpoint.
+        seconds_before: Seconds of training up to the checkpoint that training resumed from.
     """
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class TrainingClock(Checkpointed):
         self._began: float | None = None
 
     def record(self) -> float:
-        """All seconds so far."""
+        """Seconds of training so far."""
         return self.seconds_before + (0.0 if self._began is None else time.time() - self._began)
 
     def restore(self, record: float) -> None:
-        """Starts at a record."""
+        """Starts the clock at the seconds in a record."""
         self.seconds_before, self._began = record, time.time()

@@ -5,18 +5,17 @@ from transformers import EvalPrediction
 
 from kr_text.evaluation.label_matrices import LabelMatrices, label_matrices
 from kr_text.evaluation.metrics import compute_metrics, only_logits
-from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.trainer.kr_trainer import KRTrainer
 from kr_text.trainer.softening_trainer import SofteningTrainer
 from kr_text.training.checkpointed import Checkpointed
 
 
 class LabelMatrixRecorder(Checkpointed):
-    """A `compute_metrics`, and a callback of the same trainer, that notes the label matrices at each evaluation.
+    """Both the `compute_metrics` and a callback of a trainer; records the label matrices at each evaluation.
 
     Attributes:
-        trainer: to be set before training, since a trainer is made with its `compute_metrics`.
-        matrices: one entry for each evaluation so far, before the checkpoint that training goes on from too.
+        trainer: The trainer, to be set before training: it is created after its `compute_metrics`.
+        matrices: One entry for each evaluation, including those before the checkpoint that training resumed from.
     """
 
     def __init__(self) -> None:
@@ -24,20 +23,20 @@ class LabelMatrixRecorder(Checkpointed):
         self.matrices: list[LabelMatrices] = []
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        """The metrics, as from `kr_text.evaluation.metrics.compute_metrics`."""
+        """Records the matrices and returns the metrics of `kr_text.evaluation.metrics.compute_metrics`."""
         assert self.trainer is not None
-        criterion, learned = self.trainer.criterion, None
-        if isinstance(criterion, KRLoss) and criterion.residual_matrix.any():  # else it is not learned
-            learned = criterion.residual_labels().cpu().double().numpy()
+        criterion = self.trainer.criterion
+        learned = None if criterion is None else criterion.learned_residual_labels()
+        matrix = None if learned is None else learned.cpu().double().numpy()
         epoch = float(self.trainer.state.epoch or 0)
         logits, labels = only_logits(prediction.predictions), np.asarray(prediction.label_ids)
-        self.matrices.append(label_matrices(logits, labels, learned, epoch))
+        self.matrices.append(label_matrices(logits, labels, matrix, epoch))
         return compute_metrics(prediction)
 
     def record(self) -> list[LabelMatrices]:
-        """The entries."""
+        """The recorded matrices."""
         return self.matrices
 
     def restore(self, record: list[LabelMatrices]) -> None:
-        """Takes those of before."""
+        """Continues after the matrices in a record."""
         self.matrices = record

@@ -1,46 +1,30 @@
-"""The report of one run: report.json for programs, report.md for people, both from one dict.
+"""The report of one run: the types of report.json.
 
-A number that is not finite (an infinite NLL, a missing measurement) is null in report.json, since JSON has neither nan
-nor inf, and "n/a" in report.md. report.md is always `report_markdown` of what stands in report.json.
+In report.json, a number that is not finite (an infinite NLL, a missing measurement) is null, since JSON has neither nan
+nor inf. `report_markdown.py` renders the report for people.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 from kr_text.evaluation.label_matrices import LabelMatrices
-from kr_text.formats.markdown import Number, format_number, markdown_table
-from kr_text.formats.whole_files import finite, write_json, write_text
+from kr_text.formats.markdown import Number
 from kr_text.machine.environment import Environment
 from kr_text.machine.process import PeakMemory
 
-MAX_CONFUSION_CLASSES = 20  # above it a K x K table cannot be read
-NUM_RELATED = 3
-METRICS = {  # name: (unit, what it means)
-    "error_rate": ("%", "rows given a wrong class; lower is better"),
-    "macro_f1": ("0 to 1", "F1, averaged over the classes with equal weight; higher is better"),
-    "nll": (
-        "nats",
-        "-log of the probability given to the true class; lower is better, n/a if some such probability is 0",
-    ),
-    "brier_score": ("0 to 2", "squared distance of the probabilities from the truth; lower is better"),
-    "ece": ("0 to 1", "gap between confidence and accuracy, 15 bins; 0 is calibrated"),
-    "aurc": ("0 to 1", "error among the most confident rows, averaged over every share kept; lower is better"),
-}
+PREDICTIONS_FILE = "test_predictions.safetensors"  # beside the report: probabilities and labels of the test rows
 
 
 class Model(TypedDict):
-    """The classifier."""
+    """Trained classifier."""
 
     name: str
     num_parameters: int
 
 
 class Dataset(TypedDict):
-    """The data, with the number of rows really used of each split."""
+    """Data set, with the number of rows that were used of each split."""
 
     name: str
     class_names: list[str]
@@ -50,17 +34,20 @@ class Dataset(TypedDict):
 
 
 class Loss(TypedDict):
-    """The training loss and its settings."""
+    """Training loss and its settings."""
 
     name: str
     settings: dict[str, Any]
 
 
 class Epoch(TypedDict):
-    """State at the end of an epoch: losses in nats, error rate in %. The training loss is the one that is minimised.
+    """Losses (nats) and error rate (%) at the end of an epoch.
 
-    `loss_terms` are means over the epoch: `loss_hard`, `loss_residual`, `loss_update`, `js_divergence` and `alpha`;
-    none for a loss without them.
+    Attributes:
+        training_loss: Mean of the loss that is minimized.
+        loss_terms: Means over the epoch of `loss_hard`, `loss_residual`, `loss_update`, `js_divergence` and `alpha`;
+            empty for losses other than ls, kr and kr-ls.
+        validation_loss: Cross-entropy.
     """
 
     epoch: float
@@ -71,16 +58,19 @@ class Epoch(TypedDict):
 
 
 class TemperatureScaling(TypedDict):
-    """The temperature with the least NLL on the validation rows, and the test metrics at it."""
+    """Temperature with the lowest NLL on the validation rows, and the test metrics at that temperature."""
 
     temperature: Number
     test_metrics: dict[str, Number]
 
 
 class WallTime(TypedDict):
-    """Elapsed seconds; the total also counts reading the data and saving.
+    """Elapsed seconds.
 
-    A run that went on has its training from before the checkpoint in both, and not what was lost after it.
+    Attributes:
+        total: From the start of the command to the report, plus the training before the run was resumed.
+        training: Training with its evaluations and checkpoints, also before the run was resumed.
+        evaluation: Predictions for the validation and test rows.
     """
 
     total: float
@@ -89,12 +79,17 @@ class WallTime(TypedDict):
 
 
 class Report(TypedDict):
-    """Everything that report.json holds.
+    """The content of report.json.
 
-    `hyper_parameters` are the training arguments that differ from the Trainer's defaults, `validation_metrics` and
-    `test_metrics` what `classification_metrics` returns. `confusion_matrix` is (K, K), row = true class.
-    `residual_labels` is (K, K), row k the learned distribution over the classes other than k, or None for a loss that
-    learned none: CE, LS, KR whose residual matrix never moves. `label_matrices` are there if they were asked for.
+    Attributes:
+        hyper_parameters: Training arguments that differ from the Trainer's defaults.
+        best_epoch: Epoch of the kept model.
+        validation_metrics: Result of `classification_metrics` on the validation rows.
+        test_metrics: Result of `classification_metrics` on the test rows.
+        confusion_matrix: (K, K), number of test rows by true class (row) and predicted class (column).
+        residual_labels: (K, K), row k is the learned distribution over the classes other than k; None if the loss
+            learned none.
+        label_matrices: Label matrices by epoch; None unless the flag label_matrices was given.
     """
 
     command: str
@@ -115,136 +110,3 @@ class Report(TypedDict):
     wall_time_seconds: WallTime
     peak_memory_mb: PeakMemory
     environment: Environment
-
-
-def write_report(report: Report, folder: str | Path) -> None:
-    """Write report.json and report.md to the folder, neither if one of them cannot be made."""
-    markdown = report_markdown(cast(Report, finite(report)))
-    write_json(report, Path(folder) / "report.json")
-    write_text(markdown, Path(folder) / "report.md")
-
-
-def report_markdown(report: Report) -> str:
-    """The report as Markdown whose tables also line up as plain text."""
-    sections = [
-        _summary(report),
-        _test_metrics(report),
-        _confusion_matrix(report),
-        _training_curve(report),
-        _class_relations(report),
-        _settings(report),
-        _environment(report),
-        f"## Command\n\n```sh\n{report['command']}\n```",
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _summary(report: Report) -> str:
-    model, data = report["model"], report["dataset"]
-    return (
-        f"# {model['name']} on {data['name']}, trained with {report['loss']['name']}\n\n"
-        f"Test error {format_number(report['test_metrics']['error_rate'])}% on {data['num_test_rows']:,} rows. "
-        f"{model['num_parameters']:,} parameters, {len(data['class_names'])} classes, "
-        f"{data['num_train_rows']:,} training and {data['num_validation_rows']:,} validation rows, "
-        f"seed {report['seed']}; {format_number(report['wall_time_seconds']['total'], 1)} seconds on "
-        f"{report['device']}."
-    )
-
-
-def metrics_table(metrics: Mapping[str, Number]) -> str:
-    """What `classification_metrics` returns as a Markdown table, with units and meanings."""
-    rows = [[name, format_number(value, 4), *METRICS.get(name, ("", ""))] for name, value in metrics.items()]
-    return markdown_table(["metric", "value", "unit or range", "meaning"], rows)
-
-
-def _test_metrics(report: Report) -> str:
-    scaling = report["temperature_scaling"]
-    nll, ece = (format_number(scaling["test_metrics"][name], 4) for name in ("nll", "ece"))
-    return (
-        "## Test metrics\n\n"
-        + metrics_table(report["test_metrics"])
-        + f"\n\nProbabilities at the temperature {format_number(scaling['temperature'])}, which has the least NLL on "
-        f"the validation rows: NLL {nll}, ECE {ece}."
-    )
-
-
-def _confusion_matrix(report: Report) -> str:
-    names, counts = report["dataset"]["class_names"], report["confusion_matrix"]
-    errors = [_percent(sum(row) - row[k], sum(row)) for k, row in enumerate(counts)]
-    if len(names) <= MAX_CONFUSION_CLASSES:
-        text = "Test rows by true class (down) and predicted class (across)."
-        headings = ["true class", *names, "error, %"]
-        rows = [[names[k], *map(str, row), errors[k]] for k, row in enumerate(counts)]
-    else:
-        text = "Each class's test rows, and the wrong class they were most often given."
-        headings = ["true class", "rows", "error, %", "most often taken for"]
-        rows = [[names[k], str(sum(row)), errors[k], _commonest_mistake(k, row, names)] for k, row in enumerate(counts)]
-    return f"## Confusion matrix\n\n{text}\n\n" + markdown_table(headings, rows)
-
-
-def _commonest_mistake(true_class: int, counts: Sequence[int], names: Sequence[str]) -> str:
-    wrong = [0 if k == true_class else count for k, count in enumerate(counts)]
-    return f"{names[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else "none"
-
-
-def _training_curve(report: Report) -> str:
-    headings = ["epoch", "training loss, nats", "validation loss, nats", "validation error, %", ""]
-    rows = [
-        [
-            f"{epoch['epoch']:g}",
-            format_number(epoch["training_loss"], 4),
-            format_number(epoch["validation_loss"], 4),
-            format_number(epoch["validation_error_rate"]),
-            "kept" if epoch["epoch"] == report["best_epoch"] else "",
-        ]
-        for epoch in report["epochs"]
-    ]
-    text = f"The training loss is {report['loss']['name']}, the validation loss plain cross-entropy."
-    return f"## Training curve\n\n{text}\n\n" + markdown_table(headings, rows)
-
-
-def _class_relations(report: Report) -> str:
-    heading = "## What the loss learned\n\n"
-    residual_labels, names = report["residual_labels"], report["dataset"]["class_names"]
-    if residual_labels is None:
-        return heading + "No residual labels."
-    rows = []
-    for k, row in enumerate(residual_labels):
-        others = sorted((j for j in range(len(names)) if j != k), key=lambda j: row[j], reverse=True)
-        rows.append([names[k], ", ".join(f"{names[j]} {100 * row[j]:.1f}%" for j in others[:NUM_RELATED])])
-    text = (
-        "The classes most related to each class: its learned residual label, a distribution over the other classes. "
-        f"No relation at all would be {100 / (len(names) - 1):.1f}% each."
-    )
-    return f"{heading}{text}\n\n" + markdown_table(["class", "most related"], rows)
-
-
-def _settings(report: Report) -> str:
-    settings = {f"loss: {name}": value for name, value in report["loss"]["settings"].items()} | report[
-        "hyper_parameters"
-    ]
-    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in settings.items()]
-    text = "Training arguments that are not listed have the Trainer's defaults."
-    return f"## Settings\n\n{text}\n\n" + markdown_table(["setting", "value"], [["seed", str(report["seed"])], *rows])
-
-
-def _environment(report: Report) -> str:
-    seconds, memory, machine = report["wall_time_seconds"], report["peak_memory_mb"], report["environment"]
-    rows = [
-        ["time in total, s", format_number(seconds["total"], 1)],
-        ["time in training, s", format_number(seconds["training"], 1)],
-        ["time in evaluation, s", format_number(seconds["evaluation"], 1)],
-        ["peak memory, MB", format_number(memory["process"], 0)],
-        ["peak memory of the largest child process, MB", format_number(memory["largest_child"], 0)],
-        ["device", report["device"]],
-        ["accelerator present", machine["accelerator"] or "none"],
-        ["platform", machine["platform"]],
-        ["cores", str(machine["num_cores"])],
-        ["torch threads", str(machine["num_threads"])],
-        *([name, version] for name, version in machine["versions"].items()),
-    ]
-    return "## Environment\n\n" + markdown_table(["what", "value"], rows)
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f}" if whole else "n/a"

@@ -14,7 +14,8 @@ import kr_text.training.batches_trainer
 from kr_text.experiments.comparison import Comparison, compare, comparison_markdown
 from kr_text.experiments.significance import holm, paired_bootstrap
 from kr_text.training.batches_trainer import ClassifierTrainer
-from kr_text.training.train import PREDICTIONS_FILE, train
+from kr_text.training.report import PREDICTIONS_FILE
+from kr_text.training.train import train
 
 LOSSES, SEEDS = ["ce", "kr-ls"], [1, 2]
 RUNS = ["ce-seed1", "kr-ls-seed1", "ce-seed2", "kr-ls-seed2"]  # in the order in which they are trained

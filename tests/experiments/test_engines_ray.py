@@ -13,7 +13,7 @@ from kr_text.experiments.engines import Setting, ray_cluster, run_missing
 from kr_text.experiments.results import RUNS_FILE, read_results
 from kr_text.experiments.run import Run
 from kr_text.machine.process import usable_cores
-from kr_text.training.train import last_checkpoint
+from kr_text.training.resume import last_checkpoint
 
 pytestmark = pytest.mark.ray
 

@@ -15,8 +15,7 @@ from kr_text.experiments.predictions import read_predictions, write_predictions
 from kr_text.experiments.run import Outcome, Run, execute, remove_work
 from kr_text.training.arguments import parse_training
 from kr_text.training.recipes import Recipe, recipe
-from kr_text.training.report import Report
-from kr_text.training.train import PREDICTIONS_FILE
+from kr_text.training.report import PREDICTIONS_FILE, Report
 
 Train = Callable[..., Report]
 

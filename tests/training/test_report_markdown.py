@@ -6,7 +6,8 @@ import pytest
 
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
 from kr_text.formats.markdown import format_number
-from kr_text.training.report import Report, report_markdown, write_report
+from kr_text.training.report import Report
+from kr_text.training.report_markdown import report_markdown, write_report
 
 PROBABILITIES = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]
 LABELS = [0, 0, 1, 1]  # rows 1 and 3 are wrong; no row of class 2
@@ -85,8 +86,8 @@ def test_report_opens_with_what_was_trained_and_how_well_it_does(report: Report)
 def test_each_test_metric_has_its_unit_and_a_meaning(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "Test metrics")
     assert (
-        "Probabilities at the temperature 1.50, which has the least NLL on the validation rows: NLL 0.1250, ECE 0.0625"
-        in (report_markdown(report))
+        "With temperature scaling at 1.50, the temperature with the lowest NLL on the validation rows: NLL 0.1250, "
+        "ECE 0.0625." in report_markdown(report)
     )
     assert [row[0] for row in rows] == ["error_rate", "macro_f1", "nll", "brier_score", "ece", "aurc"]
     assert [row[2] for row in rows] == ["%", "0 to 1", "nats", "0 to 2", "0 to 1", "0 to 1"]
@@ -112,7 +113,7 @@ def test_many_classes_are_listed_with_their_commonest_mistake(report: Report) ->
     report["confusion_matrix"] = counts
     report["residual_labels"] = None
     header, _, *rows = cells(report_markdown(report), "Confusion matrix")
-    assert header == ["true class", "rows", "error, %", "most often taken for"]
+    assert header == ["true class", "rows", "error, %", "most often predicted as"]
     assert rows[:2] == [["c0", "10", "40.00", "c5 (3)"], ["c1", "4", "0.00", "none"]]
     assert len(rows) == 21
 

@@ -1,0 +1,162 @@
+"""Measures a trained classifier on validation and test rows, and makes the report of its run."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+from transformers import TrainerState, TrainingArguments
+
+from kr_text.evaluation.calibration import at_temperature, fit_temperature
+from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
+from kr_text.formats.markdown import Number
+from kr_text.machine.environment import Environment
+from kr_text.machine.process import peak_memory_mb
+from kr_text.trainer.kr_trainer import LOGGED_TERMS
+from kr_text.training.arguments import RunArguments
+from kr_text.training.batches_trainer import BatchesTrainer, ClassifierTrainers
+from kr_text.training.fit import Fitted
+from kr_text.training.prepare import Prepared
+from kr_text.training.report import Dataset, Epoch, Loss, Report, TemperatureScaling
+from kr_text.training.settings import hyper_parameters
+
+
+class Launch(NamedTuple):
+    """How, when and where a run was started.
+
+    Attributes:
+        command: Command line.
+        started: Time of the start, in the seconds of `time.time()`.
+        environment: Versions and hardware.
+    """
+
+    command: str
+    started: float
+    environment: Environment
+
+
+class Predictions(NamedTuple):
+    """Predictions for the rows of a split, in their order.
+
+    Attributes:
+        logits: (N, K).
+        labels: (N,), the true classes.
+    """
+
+    logits: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """(N, K): softmax of the logits."""
+        return np.asarray(softmax(self.logits, axis=1))
+
+
+class Measured(NamedTuple):
+    """Predictions of the kept model, and the seconds they took."""
+
+    validation: Predictions
+    test: Predictions
+    seconds: float
+
+
+def measure(trainer: ClassifierTrainers, prepared: Prepared) -> Measured:
+    """Predicts the validation and test rows."""
+    began = time.time()
+    validation, test = (predict(trainer, prepared, split) for split in ("validation", "test"))
+    return Measured(validation, test, time.time() - began)
+
+
+def predict(trainer: BatchesTrainer, prepared: Prepared, split: str) -> Predictions:
+    """Predicts the rows of a split in batches of similar length."""
+    rows = prepared.rows(split)
+    order = np.argsort(-rows["length"].to_numpy(), kind="stable")
+    sorted_logits, sorted_labels = trainer.predict_logits(prepared.batches(rows.take(order)))
+    logits, labels = np.empty(sorted_logits.shape), np.empty(len(order), dtype=np.int64)
+    logits[order], labels[order] = sorted_logits, sorted_labels
+    return Predictions(logits, labels)
+
+
+def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: Fitted, measured: Measured) -> Report:
+    """The report of a run."""
+    trainer, (validation, test, seconds) = fitted.trainer, measured
+    args, criterion = trainer.args, trainer.criterion
+    learned = None if criterion is None else criterion.learned_residual_labels()
+    return {
+        "command": launch.command,
+        "model": {"name": run.model, "num_parameters": sum(p.numel() for p in prepared.model.parameters())},
+        "dataset": _dataset(run, prepared),
+        "loss": _loss(run, trainer),
+        "seed": args.seed,
+        "device": args.device.type,
+        "hyper_parameters": hyper_parameters(args),
+        "best_epoch": kept_epoch(trainer.state, args),
+        "epochs": epochs(trainer.state.log_history),
+        "validation_metrics": dict(classification_metrics(validation.probabilities, validation.labels)),
+        "test_metrics": dict(classification_metrics(test.probabilities, test.labels)),
+        "temperature_scaling": _temperature_scaling(validation, test),
+        "confusion_matrix": confusion_matrix(test.probabilities, test.labels, len(prepared.class_names)).tolist(),
+        "residual_labels": None if learned is None else learned.tolist(),
+        "label_matrices": fitted.label_matrices,
+        "wall_time_seconds": {
+            "total": time.time() - launch.started + fitted.seconds_before,
+            "training": fitted.seconds,
+            "evaluation": seconds,
+        },
+        "peak_memory_mb": peak_memory_mb(),
+        "environment": launch.environment,
+    }
+
+
+def _dataset(run: RunArguments, prepared: Prepared) -> Dataset:
+    num_rows = prepared.encoded.num_rows
+    return {
+        "name": Path(run.dataset).name,
+        "class_names": prepared.class_names,
+        "num_train_rows": num_rows["train"],
+        "num_validation_rows": num_rows["validation"],
+        "num_test_rows": num_rows["test"],
+    }
+
+
+def _loss(run: RunArguments, trainer: ClassifierTrainers) -> Loss:
+    if trainer.criterion is None:
+        return {"name": run.loss, "settings": {}}
+    settings = {**trainer.criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
+    return {"name": run.loss, "settings": settings}
+
+
+def _temperature_scaling(validation: Predictions, test: Predictions) -> TemperatureScaling:
+    temperature = fit_temperature(*validation)
+    scaled = classification_metrics(at_temperature(test.logits, temperature), test.labels)
+    return {"temperature": temperature, "test_metrics": dict(scaled)}
+
+
+def kept_epoch(state: TrainerState, args: TrainingArguments) -> float:
+    """Epoch of the kept model: the best by `metric_for_best_model`, or the last."""
+    evaluated = {entry["step"]: entry["epoch"] for entry in state.log_history if "eval_error_rate" in entry}
+    kept = state.best_global_step if args.load_best_model_at_end and state.best_model_checkpoint else None
+    return evaluated[kept] if kept is not None else state.epoch or 0.0
+
+
+def epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
+    """The evaluations in the Trainer's log, each with the training loss that was logged last before it."""
+    found: list[Epoch] = []
+    training_loss: float | None = None
+    terms: dict[str, Number] = {}
+    for entry in log_history:
+        if "loss" in entry:
+            training_loss, terms = entry["loss"], {name: entry[name] for name in LOGGED_TERMS if name in entry}
+        if "eval_error_rate" in entry:
+            found.append(
+                {
+                    "epoch": entry["epoch"],
+                    "training_loss": training_loss,
+                    "loss_terms": terms,
+                    "validation_loss": entry["eval_loss"],
+                    "validation_error_rate": entry["eval_error_rate"],
+                }
+            )
+    return found

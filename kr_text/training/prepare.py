@@ -1,0 +1,82 @@
+"""Prepares a run: loads its data, builds the tokenizer and the model, and encodes the texts."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import DatasetDict
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
+
+from kr_text.data.sources import fingerprint, load
+from kr_text.text.batches import Batches, batches_for
+from kr_text.text.encoding import encode
+from kr_text.trainer.mutual_pair import MutualPair
+from kr_text.training.arguments import RunArguments
+from kr_text.training.build import build, teacher_logits
+from kr_text.training.resume import Start, check_same_data
+
+
+class Prepared(NamedTuple):
+    """Encoded data, tokenizer and model of a run.
+
+    Attributes:
+        model: Classifier that the run keeps.
+        network: Module that is trained: `model`, or a pair of `model` and its peer for loss dml.
+        tokenizer: Tokenizer of `model`.
+        encoded: Splits train, validation and test with the columns input_ids, labels and length.
+        class_names: Names of the K classes.
+        data_fingerprint: Hash of the texts and labels.
+        teacher_logits: (N, K), the teacher's logits for the training rows; None without a teacher.
+    """
+
+    model: PreTrainedModel
+    network: nn.Module
+    tokenizer: PreTrainedTokenizerFast
+    encoded: DatasetDict
+    class_names: list[str]
+    data_fingerprint: str
+    teacher_logits: npt.NDArray[np.float32] | None
+
+    def rows(self, split: str) -> pa.Table:
+        """The encoded rows of a split."""
+        rows: pa.Table = self.encoded[split].with_format("arrow")[:]
+        return rows
+
+    def batches(self, rows: pa.Table) -> Batches:
+        """Encoded rows in the layout the model expects."""
+        return batches_for(self.model, self.tokenizer, rows)
+
+    def training_batches(self) -> Batches:
+        """The training rows, with the teacher's logits if there is a teacher."""
+        extra = {} if self.teacher_logits is None else {"teacher_logits": self.teacher_logits}
+        return batches_for(self.model, self.tokenizer, self.rows("train"), extra)
+
+
+def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepared:
+    """Loads and encodes the data of a run, and builds its tokenizer and model.
+
+    Raises:
+        ValueError: The arguments or the data are wrong, or differ from those of the run to resume.
+    """
+    data = load_for(run)
+    data_fingerprint = fingerprint(data)
+    check_same_data(start, data_fingerprint)
+    set_seed(args.seed)
+    tokenizer, model = build(run, data)
+    network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
+    logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
+    names = data["train"].features["label"].names
+    return Prepared(model, network, tokenizer, encode(data, tokenizer), names, data_fingerprint, logits)
+
+
+def load_for(run: RunArguments) -> DatasetDict:
+    """Loads the data of a run: the splits train, validation and test with the columns text and label."""
+    return load(
+        run.dataset,
+        text_column=run.text_column,
+        label_column=run.label_column,
+        validation_size=run.validation_size,
+        max_train_rows=run.max_train_rows,
+    )

@@ -1,0 +1,160 @@
+"""report.md: the report of one run as Markdown. Writes it beside report.json.
+
+report.md is always `report_markdown` of the content of report.json. A number that is not finite is "n/a".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from kr_text.formats.markdown import Number, format_number, markdown_table
+from kr_text.formats.whole_files import finite, write_json, write_text
+from kr_text.training.report import Report
+
+MAX_CONFUSION_CLASSES = 20  # a larger table is unreadable
+NUM_RELATED = 3  # classes that are named for each class
+METRICS = {  # name: (unit, what it means)
+    "error_rate": ("%", "share of rows with a wrong prediction; lower is better"),
+    "macro_f1": ("0 to 1", "F1, averaged over the classes with equal weight; higher is better"),
+    "nll": (
+        "nats",
+        "-log of the probability of the true class; lower is better, n/a if one of these probabilities is 0",
+    ),
+    "brier_score": ("0 to 2", "squared distance of the probabilities from the one-hot label; lower is better"),
+    "ece": ("0 to 1", "gap between confidence and accuracy in 15 bins; 0 is calibrated"),
+    "aurc": ("0 to 1", "error rate of the most confident rows, averaged over all shares of rows; lower is better"),
+}
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Writes report.json and report.md to a folder; writes neither if one of them cannot be made."""
+    markdown = report_markdown(cast(Report, finite(report)))
+    write_json(report, Path(folder) / "report.json")
+    write_text(markdown, Path(folder) / "report.md")
+
+
+def report_markdown(report: Report) -> str:
+    """Renders a report as Markdown; the tables also line up as plain text."""
+    sections = [
+        _summary(report),
+        _test_metrics(report),
+        _confusion_matrix(report),
+        _training_curve(report),
+        _class_relations(report),
+        _settings(report),
+        _environment(report),
+        f"## Command\n\n```sh\n{report['command']}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(report: Report) -> str:
+    model, data = report["model"], report["dataset"]
+    return (
+        f"# {model['name']} on {data['name']}, trained with {report['loss']['name']}\n\n"
+        f"Test error {format_number(report['test_metrics']['error_rate'])}% on {data['num_test_rows']:,} rows. "
+        f"{model['num_parameters']:,} parameters, {len(data['class_names'])} classes, "
+        f"{data['num_train_rows']:,} training and {data['num_validation_rows']:,} validation rows, "
+        f"seed {report['seed']}; {format_number(report['wall_time_seconds']['total'], 1)} seconds on "
+        f"{report['device']}."
+    )
+
+
+def metrics_table(metrics: Mapping[str, Number]) -> str:
+    """The result of `classification_metrics` as a Markdown table, with units and meanings."""
+    rows = [[name, format_number(value, 4), *METRICS.get(name, ("", ""))] for name, value in metrics.items()]
+    return markdown_table(["metric", "value", "unit or range", "meaning"], rows)
+
+
+def _test_metrics(report: Report) -> str:
+    scaling = report["temperature_scaling"]
+    nll, ece = (format_number(scaling["test_metrics"][name], 4) for name in ("nll", "ece"))
+    return (
+        "## Test metrics\n\n"
+        + metrics_table(report["test_metrics"])
+        + f"\n\nWith temperature scaling at {format_number(scaling['temperature'])}, the temperature with the lowest "
+        f"NLL on the validation rows: NLL {nll}, ECE {ece}."
+    )
+
+
+def _confusion_matrix(report: Report) -> str:
+    names, counts = report["dataset"]["class_names"], report["confusion_matrix"]
+    errors = [_percent(sum(row) - row[k], sum(row)) for k, row in enumerate(counts)]
+    if len(names) <= MAX_CONFUSION_CLASSES:
+        text = "Test rows by true class (down) and predicted class (across)."
+        headings = ["true class", *names, "error, %"]
+        rows = [[names[k], *map(str, row), errors[k]] for k, row in enumerate(counts)]
+    else:
+        text = "Number of test rows of each class, and its most frequent wrong prediction."
+        headings = ["true class", "rows", "error, %", "most often predicted as"]
+        rows = [[names[k], str(sum(row)), errors[k], _frequent_mistake(k, row, names)] for k, row in enumerate(counts)]
+    return f"## Confusion matrix\n\n{text}\n\n" + markdown_table(headings, rows)
+
+
+def _frequent_mistake(true_class: int, counts: Sequence[int], names: Sequence[str]) -> str:
+    wrong = [0 if k == true_class else count for k, count in enumerate(counts)]
+    return f"{names[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else "none"
+
+
+def _training_curve(report: Report) -> str:
+    headings = ["epoch", "training loss, nats", "validation loss, nats", "validation error, %", ""]
+    rows = [
+        [
+            f"{epoch['epoch']:g}",
+            format_number(epoch["training_loss"], 4),
+            format_number(epoch["validation_loss"], 4),
+            format_number(epoch["validation_error_rate"]),
+            "kept" if epoch["epoch"] == report["best_epoch"] else "",
+        ]
+        for epoch in report["epochs"]
+    ]
+    text = f"The training loss is {report['loss']['name']}, the validation loss is cross-entropy."
+    return f"## Training curve\n\n{text}\n\n" + markdown_table(headings, rows)
+
+
+def _class_relations(report: Report) -> str:
+    heading = "## What the loss learned\n\n"
+    residual_labels, names = report["residual_labels"], report["dataset"]["class_names"]
+    if residual_labels is None:
+        return heading + "No residual labels."
+    rows = []
+    for k, row in enumerate(residual_labels):
+        others = sorted((j for j in range(len(names)) if j != k), key=lambda j: row[j], reverse=True)
+        rows.append([names[k], ", ".join(f"{names[j]} {100 * row[j]:.1f}%" for j in others[:NUM_RELATED])])
+    text = (
+        "The classes most related to each class by its learned residual label, a distribution over the other classes. "
+        f"The uniform distribution would give each of them {100 / (len(names) - 1):.1f}%."
+    )
+    return f"{heading}{text}\n\n" + markdown_table(["class", "most related"], rows)
+
+
+def _settings(report: Report) -> str:
+    settings = {f"loss: {name}": value for name, value in report["loss"]["settings"].items()} | report[
+        "hyper_parameters"
+    ]
+    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in settings.items()]
+    text = "Training arguments that are not listed have the Trainer's default values."
+    return f"## Settings\n\n{text}\n\n" + markdown_table(["setting", "value"], [["seed", str(report["seed"])], *rows])
+
+
+def _environment(report: Report) -> str:
+    seconds, memory, machine = report["wall_time_seconds"], report["peak_memory_mb"], report["environment"]
+    rows = [
+        ["time in total, s", format_number(seconds["total"], 1)],
+        ["time in training, s", format_number(seconds["training"], 1)],
+        ["time in evaluation, s", format_number(seconds["evaluation"], 1)],
+        ["peak memory, MB", format_number(memory["process"], 0)],
+        ["peak memory of the largest child process, MB", format_number(memory["largest_child"], 0)],
+        ["device", report["device"]],
+        ["accelerator present", machine["accelerator"] or "none"],
+        ["platform", machine["platform"]],
+        ["cores", str(machine["num_cores"])],
+        ["torch threads", str(machine["num_threads"])],
+        *([name, version] for name, version in machine["versions"].items()),
+    ]
+    return "## Environment\n\n" + markdown_table(["what", "value"], rows)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f}" if whole else "n/a"
