@@ -1,1 +1,1 @@
-"""How values are written and read: YAML, NAME=VALUE settings, Markdown, whole files."""
+"""File and text formats: YAML, NAME=VALUE settings, Markdown, files that are written atomically."""

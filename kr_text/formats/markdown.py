@@ -1,15 +1,15 @@
-"""Markdown tables, and numbers as text."""
+"""Formats Markdown tables, and numbers as text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-Number = float | None  # None: not measured, or not finite
+Number = float | None  # None if not measured or not finite
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table padded to equal widths; pipes and line breaks in a cell are made harmless."""
+    """Formats a Markdown table with columns of equal width; escapes pipes, replaces line breaks with spaces."""
     lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in (headings, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
@@ -18,5 +18,5 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def format_number(value: Number, digits: int = 2) -> str:
-    """A number with thousands separators, "n/a" if there is none or it is not finite; 0 has no sign."""
+    """Formats a number with thousands separators; "n/a" if it is None or not finite. A rounded 0 has no sign."""
     return "n/a" if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:,.{digits}f}"

@@ -1,4 +1,7 @@
-"""Settings in one line, NAME=VALUE,NAME=VALUE,..., as flags, grids and messages have them."""
+"""NAME=VALUE,NAME=VALUE,...: settings on one line, as in the flag --loss_overrides and in grids.
+
+`--loss_overrides` is parsed here. `--config_overrides` of a run is parsed by the model's config (`training/build.py`).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +10,14 @@ Value = bool | int | float | str
 
 
 def parse_overrides(text: str | None, name: str) -> dict[str, Value]:
-    """The settings by name, numbers as such.
+    """Parses settings on one line, as given with --loss_overrides; numbers and booleans get their types.
 
     Args:
-        text: such a line; None is none.
-        name: of the flag, for the message.
+        text: NAME=VALUE,NAME=VALUE,...; None is empty.
+        name: Name of the flag or key, for the message.
 
     Raises:
-        ValueError: it is no such line.
+        ValueError: A part is not NAME=VALUE.
 
     >>> parse_overrides("learning_rate=1e-3,until=2,cell=lstm", "training")
     {'learning_rate': 0.001, 'until': 2, 'cell': 'lstm'}
@@ -29,7 +32,7 @@ def parse_overrides(text: str | None, name: str) -> dict[str, Value]:
 
 
 def sorted_overrides(text: str | None) -> str | None:
-    """The same line with its settings by name, so that two ways to write the same are one.
+    """Sorts settings on one line by name, so that the same settings are the same text.
 
     >>> sorted_overrides("num_train_epochs=5, learning_rate=0.1")
     'learning_rate=0.1,num_train_epochs=5'
@@ -38,7 +41,7 @@ def sorted_overrides(text: str | None) -> str | None:
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
-    """The settings that both have with different values, in a line for each; two empty lines where there is none.
+    """Settings that are in both mappings with different values: one line of the old and one of the new values.
 
     >>> differences({"loss": "kr", "alpha": 1, "gamma": 0.9}, {"loss": "ce", "alpha": 0.3, "gamma": 0.9, "seed": 1})
     ('loss=kr, alpha=1', 'loss=ce, alpha=0.3')

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, as text or JSON."""
+"""Writes text and JSON files atomically: a file is written whole or not at all."""
 
 import json
 import math
@@ -8,19 +8,19 @@ from typing import Any
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write a value as JSON, with null for each number that is not finite."""
+    """Writes a value as JSON, with null for each number that is not finite."""
     write_text(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file whole: no reader, and no crash, leaves half of one."""
+    """Writes a text file atomically: readers see the old file or the new one, also after a crash."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
 def finite(value: Any) -> Any:
-    """The value with None for each float that is not finite, through dicts and lists."""
+    """Replaces floats that are not finite with None, also inside dicts and lists."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,1 +1,1 @@
-"""One training run: its arguments, its parts, and what it leaves behind."""
+"""Training runs: arguments and recipes, the stages of a run, its report, and resuming it."""

@@ -1,4 +1,4 @@
-"""What a run trains: its tokenizer, its model, the optimizer, and what a teacher says."""
+"""Builds what a run trains with: tokenizer, model, optimizer, and the logits of a teacher."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,25 +32,24 @@ FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}
 
 
 def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
-    """The tokenizer, built from the training rows or loaded, and the model, at random or pretrained."""
-    sizes = recipe(run.model, run.dataset)
-    tokenizer_sizes = {**sizes.tokenizer, **({"max_length": run.max_length} if run.max_length else {})}
-    names = data["train"].features["label"].names
-    classes = dict(enumerate(names))
+    """Builds the tokenizer from the training rows and a model with random weights, or loads a pretrained pair.
+
+    Args:
+        run: Model, its settings and, if any, word vectors.
+        data: Splits with the columns text and label.
+
+    Raises:
+        ValueError: The model does not exist, or its settings are wrong.
+    """
+    classes = dict(enumerate(data["train"].features["label"].names))
     labels: dict[str, Any] = {"id2label": classes, "label2id": {name: index for index, name in classes.items()}}
     if run.model not in MODELS:
-        return _pretrained(run, labels, tokenizer_sizes["max_length"])
+        return _pretrained(run, labels)
     config_class, model_class = MODELS[run.model]
-    config = config_class(**sizes.config, **labels)
+    config = config_class(**recipe(run.model, run.dataset).config, **labels)
     _override(config, run.config_overrides)
-    config = config_class.from_dict(config.to_dict())  # checks the ranges of what was overridden
-    if isinstance(config, CharCNNConfig):
-        tokenizer = character_tokenizer(max_length=run.max_length or config.num_frames)
-    else:
-        batches = (
-            batch["text"].combine_chunks() for batch in data["train"].with_format("arrow").iter(batch_size=50_000)
-        )
-        tokenizer = word_tokenizer(batches, **tokenizer_sizes)
+    config = config_class.from_dict(config.to_dict())  # checks the ranges of the overrides
+    tokenizer = _tokenizer(run, config, data["train"])
     config.vocab_size = len(tokenizer)
     model = model_class(config)
     if run.word_vectors:
@@ -58,30 +57,43 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
     return tokenizer, model
 
 
-def _pretrained(
-    run: RunArguments, labels: dict[str, Any], max_length: int
-) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
+def _tokenizer(run: RunArguments, config: PreTrainedConfig, rows: Dataset) -> PreTrainedTokenizerFast:
+    """A tokenizer of characters for CharCNN, of the words in the training rows for the other models."""
+    if isinstance(config, CharCNNConfig):
+        return character_tokenizer(max_length=run.max_length or config.num_frames)
+    texts = (batch["text"].combine_chunks() for batch in rows.with_format("arrow").iter(batch_size=50_000))
+    return word_tokenizer(texts, **_tokenizer_sizes(run))
+
+
+def _tokenizer_sizes(run: RunArguments) -> dict[str, Any]:
+    """Sizes of the tokenizer from the recipe, with the run's max_length."""
+    sizes = recipe(run.model, run.dataset).tokenizer
+    return {**sizes, **({"max_length": run.max_length} if run.max_length else {})}
+
+
+def _pretrained(run: RunArguments, labels: dict[str, Any]) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
     if run.word_vectors:
-        raise ValueError(f"word_vectors must be left out with a pretrained model, {run.model}: it has its own")
-    with _pretrained_in(run.model):
+        raise ValueError(f"word_vectors must be left out for a pretrained model such as {run.model}")
+    with _clear_errors(run.model):
         config = AutoConfig.from_pretrained(run.model, **labels)
         tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(run.model))
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"model must have a tokenizer with a padding token, and that of {run.model} has none")
+        raise ValueError(f"model must have a tokenizer with a padding token, got {run.model}, whose tokenizer has none")
     _override(config, run.config_overrides)
-    with _pretrained_in(run.model):
+    with _clear_errors(run.model):
         model = AutoModelForSequenceClassification.from_pretrained(
             run.model,
             config=config,
             ignore_mismatched_sizes=True,
-            dtype=torch.float32,  # in the half precision of some checkpoints small steps are rounded away
+            dtype=torch.float32,  # half precision, as in some checkpoints, would round small steps to 0
         )
-    tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
+    tokenizer.model_max_length = min(_tokenizer_sizes(run)["max_length"], tokenizer.model_max_length)
     return tokenizer, model
 
 
 @contextmanager
-def _pretrained_in(name: str) -> Iterator[None]:
+def _clear_errors(name: str) -> Iterator[None]:
+    """Turns the errors of loading a pretrained model into one line."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
@@ -95,7 +107,9 @@ def _override(config: PreTrainedConfig, overrides: str | None) -> None:
     if not overrides:
         return
     if fixed := FIXED_BY_DATA & {part.partition("=")[0].strip() for part in overrides.split(",")}:
-        raise ValueError(f"config_overrides must leave {' and '.join(sorted(fixed))} to the data, got {overrides!r}")
+        raise ValueError(
+            f"config_overrides must not set {' or '.join(sorted(fixed))}, which the data determine, got {overrides!r}"
+        )
     try:
         config.update_from_string(overrides)
     except (TypeError, ValueError) as error:
@@ -107,12 +121,13 @@ def _override(config: PreTrainedConfig, overrides: str | None) -> None:
 
 
 def make_optimizer(model: torch.nn.Module, args: TrainingArguments) -> torch.optim.Optimizer | None:
-    """The optimizer for FastText's large table under --optim adagrad; None, the Trainer's own, for all else.
+    """Row-wise Adagrad for FastText with --optim adagrad; otherwise None, for the Trainer's optimizer.
 
-    On a CPU the table's gradient is sparse. Elsewhere to sort its rows would wait for the queue.
+    On a CPU without clipping, the gradient of FastText's table is sparse. On an accelerator it is dense, because sorting
+    the rows of a sparse gradient would synchronize with the device.
 
     Raises:
-        ValueError: arguments that this optimizer does not heed.
+        ValueError: An argument is set that this optimizer does not support.
     """
     fasttexts = [part for part in model.modules() if isinstance(part, FastTextForSequenceClassification)]
     if not fasttexts or args.optim != OptimizerNames.ADAGRAD:
@@ -120,18 +135,22 @@ def make_optimizer(model: torch.nn.Module, args: TrainingArguments) -> torch.opt
     if args.weight_decay or args.optim_args:
         raise ValueError(
             f"weight_decay must be 0 and optim_args left out with FastText's adagrad, got {args.weight_decay} and "
-            f"{args.optim_args}; choose another optim, as adamw_torch"
+            f"{args.optim_args}; choose another optim such as adamw_torch"
         )
-    for fasttext in fasttexts:  # torch has no norm of a sparse gradient
+    for fasttext in fasttexts:  # torch cannot clip a sparse gradient
         fasttext.embedding.sparse = args.device.type == "cpu" and not args.max_grad_norm
     return RowwiseAdagrad(model.parameters(), lr=args.learning_rate)
 
 
 def teacher_logits(teacher: str, rows: Dataset) -> npt.NDArray[np.float32]:
-    """(N, K): the log-probabilities that a saved classifier gives to texts, which are logits too.
+    """(N, K): log-probabilities of a saved classifier for texts, which serve as its logits.
+
+    Args:
+        teacher: Folder or id of the classifier.
+        rows: Rows with the columns text and label.
 
     Raises:
-        ValueError: it has other classes than the rows.
+        ValueError: The classes of the classifier differ from those of the rows.
     """
     probabilities = class_probabilities(Classifier(teacher), rows)
     logits: npt.NDArray[np.float32] = np.log(probabilities.clip(min=1e-12)).astype(np.float32)

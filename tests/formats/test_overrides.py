@@ -4,7 +4,7 @@ from kr_text.formats.overrides import parse_overrides
 
 
 @pytest.mark.parametrize("text", [None, "", " ", ","])
-def test_nothing_is_no_settings(text: str | None) -> None:
+def test_empty_text_has_no_settings(text: str | None) -> None:
     assert parse_overrides(text, "training") == {}
 
 
@@ -19,22 +19,22 @@ def test_nothing_is_no_settings(text: str | None) -> None:
         ("True", True),
         ("False", False),
         ("lstm", "lstm"),
-        ("no", "no"),  # of eval_strategy: not the False of YAML 1.1
+        ("no", "no"),  # a value of eval_strategy; YAML 1.1 would read False
         ("2020-01-01", "2020-01-01"),
         ("a=b", "a=b"),
     ],
 )
-def test_values_are_numbers_truths_or_text(text: str, value: object) -> None:
+def test_values_are_numbers_booleans_or_text(text: str, value: object) -> None:
     (parsed,) = parse_overrides(f"name={text}", "training").values()
     assert (parsed, type(parsed)) == (value, type(value))
 
 
-def test_spaces_do_not_matter_and_order_is_kept() -> None:
+def test_spaces_are_ignored_and_order_is_kept() -> None:
     settings = parse_overrides(" b = 1 , a=x,", "training")
     assert list(settings.items()) == [("b", 1), ("a", "x")]
 
 
 @pytest.mark.parametrize("part", ["alpha", "=1", "alpha="])
-def test_what_is_no_setting_is_refused_by_name(part: str) -> None:
+def test_parts_without_name_or_value_are_refused(part: str) -> None:
     with pytest.raises(ValueError, match=f"loss_overrides must be NAME=VALUE,NAME=VALUE,..., got '{part}'"):
         parse_overrides(f"gamma=1,{part}", "loss_overrides")

@@ -22,7 +22,7 @@ from training_cases import OVERRIDES, Train, build_from, predictions
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory, news: Path) -> Path:
-    """A small BERT for two classes, as a user might have it in a folder."""
+    """The folder of a small BERT with two classes."""
     words = sorted({word for text in load(news)["train"]["text"] for word in text.split()})
     vocab = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
     backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
@@ -54,7 +54,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory, news: Path) -> Path:
     return folder
 
 
-def test_a_pretrained_model_is_fine_tuned_to_another_number_of_classes(
+def test_a_pretrained_model_is_fine_tuned_to_a_different_number_of_classes(
     tmp_path: Path, train_small: Train, bert: Path, news: Path
 ) -> None:
     flags = ["--model", str(bert), "--num_train_epochs", "1", "--learning_rate", "0.001"]
@@ -77,16 +77,14 @@ def test_a_pretrained_model_starts_from_its_weights(bert: Path, news: Path) -> N
 
 
 @pytest.mark.parametrize(("flags", "length"), [([], 64), (["--max_length", "10"], 10), (["--max_length", "99"], 64)])
-def test_a_pretrained_tokenizer_is_never_longer_than_its_model(
+def test_max_length_never_exceeds_the_limit_of_a_pretrained_tokenizer(
     bert: Path, news: Path, flags: list[str], length: int
 ) -> None:
     tokenizer, _ = build_from(news, "--model", str(bert), *flags)
     assert tokenizer.model_max_length == length
 
 
-def test_a_run_of_ours_is_trained_further_on_other_classes(
-    tmp_path: Path, train_small: Train, run_folder: Path
-) -> None:
+def test_a_trained_run_is_fine_tuned_to_different_classes(tmp_path: Path, train_small: Train, run_folder: Path) -> None:
     data = tmp_path / "two"
     data.mkdir()
     rows = "".join(f"the {word} of it,{word}\n" for word in ("yes", "no") * 10)
@@ -110,7 +108,7 @@ def test_two_classes_train_with_a_warning(tmp_path: Path, train_small: Train) ->
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, news: Path, bert: Path, missing: str) -> None:
+def test_a_folder_without_a_whole_model_is_refused(tmp_path: Path, news: Path, bert: Path, missing: str) -> None:
     folder = tmp_path / "part"
     shutil.copytree(bert, folder)
     (folder / missing).unlink()
@@ -118,7 +116,7 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, news: Path, ber
         build_from(news, "--model", str(folder))
 
 
-def test_weights_that_are_cut_off_are_refused(tmp_path: Path, news: Path, bert: Path) -> None:
+def test_truncated_weights_are_refused(tmp_path: Path, news: Path, bert: Path) -> None:
     folder = tmp_path / "part"
     shutil.copytree(bert, folder)
     (folder / "model.safetensors").write_bytes((bert / "model.safetensors").read_bytes()[:-100])
@@ -126,10 +124,7 @@ def test_weights_that_are_cut_off_are_refused(tmp_path: Path, news: Path, bert: 
         build_from(news, "--model", str(folder))
 
 
-# Flags
-
-
-def test_the_word_table_starts_from_the_word_vectors(tmp_path: Path, news: Path) -> None:
+def test_the_word_embeddings_start_from_the_word_vectors(tmp_path: Path, news: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("bank 1 2 3 4\nunheard 5 6 7 8\n")
     tokenizer, model = build_from(news, "--config_overrides", OVERRIDES["fasttext"], "--word_vectors", str(vectors))
@@ -139,14 +134,14 @@ def test_the_word_table_starts_from_the_word_vectors(tmp_path: Path, news: Path)
 
 
 @pytest.mark.parametrize("model", ["charcnn", "bert"])
-def test_word_vectors_are_refused_where_there_is_no_table_to_fill(
+def test_word_vectors_are_refused_for_models_without_word_embeddings_to_fill(
     tmp_path: Path, news: Path, bert: Path, model: str
 ) -> None:
     with pytest.raises(ValueError, match="must"):
         build_from(news, "--model", str(bert) if model == "bert" else model, "--word_vectors", str(tmp_path / "v.txt"))
 
 
-def test_config_overrides_win_over_the_recipe(news: Path) -> None:
+def test_config_overrides_override_the_recipe(news: Path) -> None:
     _, model = build_from(news, "--config_overrides", "embedding_dim=3,max_ngram=1")
     config = cast(FastTextConfig, model.config)
     assert (config.embedding_dim, config.max_ngram, config.num_buckets) == (3, 1, 500_000)
@@ -163,8 +158,8 @@ def test_config_overrides_win_over_the_recipe(news: Path) -> None:
         ("embedding_dim=wide", "config_overrides must be FIELD=VALUE,FIELD=VALUE.*'wide'"),
         ("embedding_dim=0", "embedding_dim must be at least 1, got 0"),
         ("to_dict=1", "config_overrides must be FIELD=VALUE"),
-        ("max_ngram=1,num_labels=3", "config_overrides must leave num_labels to the data, got 'max_ngram=1,num_lab"),
-        ("vocab_size=3", "config_overrides must leave vocab_size to the data"),
+        ("max_ngram=1,num_labels=3", "config_overrides must not set num_labels, which the data determine, got 'max_ng"),
+        ("vocab_size=3", "config_overrides must not set vocab_size, which the data determine"),
     ],
 )
 def test_wrong_config_overrides_are_refused(news: Path, overrides: str, message: str) -> None:
@@ -173,25 +168,25 @@ def test_wrong_config_overrides_are_refused(news: Path, overrides: str, message:
 
 
 @pytest.mark.parametrize("model", ["fasttext", "charcnn"])
-def test_texts_are_cut_to_max_length(news: Path, model: str) -> None:
+def test_texts_are_truncated_to_max_length(news: Path, model: str) -> None:
     tokenizer, _ = build_from(news, "--model", model, "--max_length", "5")
     assert tokenizer.model_max_length == 5
     assert len(tokenizer("the bank of the people said that it is new", truncation=True)["input_ids"]) == 5
 
 
-def test_characters_are_cut_to_the_frames_of_the_model(news: Path) -> None:
+def test_characters_are_truncated_to_the_frames_of_the_model(news: Path) -> None:
     tokenizer, model = build_from(news, "--model", "charcnn", "--config_overrides", OVERRIDES["charcnn"])
     assert tokenizer.model_max_length == model.config.num_frames == 150
 
 
-def test_a_checkpoint_in_half_precision_is_trained_in_single(tmp_path: Path, news: Path, bert: Path) -> None:
+def test_a_half_precision_model_is_trained_in_float32(tmp_path: Path, news: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path / "half")
     BertForSequenceClassification.from_pretrained(bert).bfloat16().save_pretrained(tmp_path / "half")
     _, model = build_from(news, "--model", str(tmp_path / "half"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_a_model_that_gives_more_than_logits_is_reported_on(tmp_path: Path, bert: Path, train_small: Train) -> None:
+def test_a_model_with_more_outputs_than_logits_is_reported(tmp_path: Path, bert: Path, train_small: Train) -> None:
     flags = ["--model", str(bert), "--num_train_epochs", "1", "--label_matrices", "true"]
     report = train_small(tmp_path, *flags, "--config_overrides", "output_hidden_states=true")
     assert report["dataset"]["num_test_rows"] == 60

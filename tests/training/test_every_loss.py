@@ -63,7 +63,7 @@ def test_what_a_loss_learned_is_in_the_folder_the_checkpoint_and_the_report(
     if labels is None:
         assert recorded is None
         return
-    np.testing.assert_allclose(recorded, labels, atol=1e-5)
+    np.testing.assert_allclose(np.array(recorded), np.array(labels), atol=1e-5)
     np.testing.assert_allclose(np.sum(labels, axis=1), np.ones(6), rtol=1e-6)
     assert np.diag(labels).tolist() == [0.0] * 6
     if matrix is not None:

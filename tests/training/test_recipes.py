@@ -18,20 +18,20 @@ RECIPES: dict[str, Any] = yaml.safe_load(resources.files("kr_text.training").joi
 PAIRS = [(model, dataset) for model, of_model in RECIPES.items() for dataset in of_model]
 
 
-def test_every_model_has_a_recipe_and_so_have_pretrained_ones() -> None:
+def test_every_model_has_a_recipe_and_pretrained_models_share_one() -> None:
     assert set(RECIPES) == {*MODELS, "pretrained"}
     assert all("default" in of_model for of_model in RECIPES.values())
 
 
 @pytest.mark.parametrize(("model", "dataset"), PAIRS)
-def test_a_recipe_has_no_other_sections(model: str, dataset: str) -> None:
+def test_a_recipe_has_no_unknown_sections(model: str, dataset: str) -> None:
     assert set(RECIPES[model][dataset]) <= {"tokenizer", "config", "training"}
 
 
 @pytest.mark.parametrize(("model", "dataset"), PAIRS)
-def test_the_tokenizer_takes_the_sizes_of_the_recipe(model: str, dataset: str) -> None:
+def test_the_tokenizer_accepts_the_sizes_of_the_recipe(model: str, dataset: str) -> None:
     sizes = recipe(model, dataset).tokenizer
-    if model in ("charcnn", "pretrained"):  # which build no tokenizer of words
+    if model in ("charcnn", "pretrained"):  # no word tokenizer is built
         assert set(sizes) <= {"max_length"}
     else:
         assert set(sizes) == {"vocab_size", "min_frequency", "max_length"}
@@ -46,12 +46,12 @@ def test_the_config_has_the_fields_of_the_recipe(model: str, dataset: str) -> No
     config_class(**fields)
 
 
-def test_a_pretrained_model_keeps_its_config() -> None:
+def test_the_recipe_of_pretrained_models_changes_no_config() -> None:
     assert all(not recipe("some/bert", dataset).config for dataset in RECIPES["pretrained"])
 
 
 @pytest.mark.parametrize(("model", "dataset"), PAIRS)
-def test_training_arguments_take_the_values_of_the_recipe(model: str, dataset: str) -> None:
+def test_training_arguments_have_the_values_of_the_recipe(model: str, dataset: str) -> None:
     values = recipe(model, dataset).training
     assert set(values) <= {field.name for field in dataclasses.fields(TrainingArguments)}
     _, args = parse_training(["--model", model, "--dataset", dataset], "kr-text train")
@@ -59,7 +59,7 @@ def test_training_arguments_take_the_values_of_the_recipe(model: str, dataset: s
 
 
 @pytest.mark.parametrize("model", [*MODELS, "some/bert"])
-def test_the_loss_changes_nothing_but_the_folder(model: str) -> None:
+def test_training_arguments_are_the_same_for_every_loss(model: str) -> None:
     seen = []
     for loss in LOSSES:
         _, args = parse_training(["--model", model, "--loss", loss, "--output_dir", "same"], "kr-text train")
@@ -68,7 +68,7 @@ def test_the_loss_changes_nothing_but_the_folder(model: str) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_bf16_is_left_out_where_the_machine_has_it_not(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+def test_bf16_is_off_if_the_hardware_does_not_support_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(kr_text.training.recipes, "has_bf16", lambda: there)
     assert RECIPES["textrnn"]["default"]["training"]["bf16"]
     assert recipe("textrnn", "ag_news").training["bf16"] == there
@@ -77,7 +77,7 @@ def test_bf16_is_left_out_where_the_machine_has_it_not(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def special(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes in which FastText has one of its own for ag_news."""
+    """Recipes with special values of FastText for ag_news."""
     text = "\n".join(
         [
             "fasttext:",
@@ -105,11 +105,11 @@ def test_the_last_part_of_a_path_selects_the_recipe(dataset: str) -> None:
 
 @pytest.mark.usefixtures("special")
 @pytest.mark.parametrize("dataset", ["yelp", "ag_news/other", "my_ag_news", "default"])
-def test_other_data_sets_get_the_default(dataset: str) -> None:
+def test_unknown_data_sets_get_the_default(dataset: str) -> None:
     assert recipe("fasttext", dataset).training == {"learning_rate": 0.1, "num_train_epochs": 5}
 
 
 @pytest.mark.usefixtures("special")
 @pytest.mark.parametrize("model", ["some/bert", "bert", "runs/fasttext", "pretrained"])
-def test_other_models_get_the_recipe_for_pretrained_ones(model: str) -> None:
+def test_unknown_models_get_the_recipe_for_pretrained_models(model: str) -> None:
     assert recipe(model, "ag_news").training == {"learning_rate": 0.3}

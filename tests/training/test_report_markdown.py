@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
-from kr_text.formats.markdown import format_number
 from kr_text.training.report import Report
 from kr_text.training.report_markdown import report_markdown, write_report
 
@@ -68,13 +67,13 @@ def report() -> Report:
 
 
 def cells(markdown: str, heading: str) -> list[list[str]]:
-    """The rows of the table in a section, without its padding."""
+    """Cells of the table in a section, without padding."""
     section = markdown.split(f"## {heading}\n")[1].split("\n## ")[0]
     table = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.split(" | ")] for line in table]
 
 
-def test_report_opens_with_what_was_trained_and_how_well_it_does(report: Report) -> None:
+def test_the_report_starts_with_model_data_loss_and_test_error(report: Report) -> None:
     title, _, summary = report_markdown(report).splitlines()[:3]
     assert title == "# fasttext on news, trained with kr"
     assert summary == (
@@ -83,7 +82,7 @@ def test_report_opens_with_what_was_trained_and_how_well_it_does(report: Report)
     )
 
 
-def test_each_test_metric_has_its_unit_and_a_meaning(report: Report) -> None:
+def test_each_test_metric_has_a_unit_and_a_meaning(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "Test metrics")
     assert (
         "With temperature scaling at 1.50, the temperature with the lowest NLL on the validation rows: NLL 0.1250, "
@@ -95,7 +94,7 @@ def test_each_test_metric_has_its_unit_and_a_meaning(report: Report) -> None:
     assert rows[0][1] == "50.0000"
 
 
-def test_confusion_table_has_class_names_and_the_error_of_each_class(report: Report) -> None:
+def test_the_confusion_matrix_has_class_names_and_the_error_of_each_class(report: Report) -> None:
     header, _, *rows = cells(report_markdown(report), "Confusion matrix")
     assert header == ["true class", "World", "Sport", "Sci\\|Tech", "error, %"]
     assert rows == [
@@ -105,7 +104,7 @@ def test_confusion_table_has_class_names_and_the_error_of_each_class(report: Rep
     ]
 
 
-def test_many_classes_are_listed_with_their_commonest_mistake(report: Report) -> None:
+def test_many_classes_are_listed_with_their_most_frequent_mistake(report: Report) -> None:
     counts = [[0] * 21 for _ in range(21)]
     counts[0][0], counts[0][3], counts[0][5] = 6, 1, 3
     counts[1][1] = 4
@@ -118,12 +117,12 @@ def test_many_classes_are_listed_with_their_commonest_mistake(report: Report) ->
     assert len(rows) == 21
 
 
-def test_training_curve_marks_the_epoch_that_was_kept(report: Report) -> None:
+def test_the_training_curve_marks_the_kept_epoch(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "Training curve")
     assert rows == [["1", "1.5000", "0.7500", "20.00"], ["2", "1.2500", "0.5000", "12.50", "kept"]]
 
 
-def test_related_classes_come_most_related_first_and_never_name_the_class_itself(report: Report) -> None:
+def test_related_classes_are_sorted_and_exclude_the_class_itself(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "What the loss learned")
     assert rows == [
         ["World", "Sci\\|Tech 75.0%, Sport 25.0%"],
@@ -139,12 +138,12 @@ def test_at_most_three_related_classes_are_named(report: Report) -> None:
     assert cells(report_markdown(report), "What the loss learned")[2] == ["a", "e 40.0%, d 30.0%, c 20.0%"]
 
 
-def test_a_loss_that_learns_nothing_says_so(report: Report) -> None:
+def test_a_loss_without_residual_labels_is_reported_as_such(report: Report) -> None:
     report["residual_labels"] = None
     assert "## What the loss learned\n\nNo residual labels.\n" in report_markdown(report)
 
 
-def test_settings_environment_and_command_are_all_there(report: Report) -> None:
+def test_settings_environment_and_command_are_reported(report: Report) -> None:
     markdown = report_markdown(report)
     assert cells(markdown, "Settings")[2:] == [
         ["seed", "7"],
@@ -160,18 +159,18 @@ def test_settings_environment_and_command_are_all_there(report: Report) -> None:
     assert markdown.endswith("```sh\nkr-text train --model fasttext --dataset news\n```\n")
 
 
-def test_tables_line_up_as_plain_text(report: Report) -> None:
+def test_tables_align_as_plain_text(report: Report) -> None:
     for section in report_markdown(report).split("\n## ")[1:]:
         widths = {len(line) for line in section.splitlines() if line.startswith("|")}
         assert len(widths) <= 1
 
 
-def test_a_line_break_in_a_class_name_does_not_break_its_table(report: Report) -> None:
+def test_a_line_break_in_a_class_name_becomes_a_space(report: Report) -> None:
     report["dataset"]["class_names"][0] = "World\nnews"
     assert cells(report_markdown(report), "Confusion matrix")[2][0] == "World news"
 
 
-def test_written_json_is_the_report_and_the_markdown_its_rendering(report: Report, tmp_path: Path) -> None:
+def test_report_json_is_the_report_and_report_md_its_rendering(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -179,7 +178,7 @@ def test_written_json_is_the_report_and_the_markdown_its_rendering(report: Repor
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == report_markdown(written)
 
 
-def test_numbers_that_are_not_finite_become_null_and_na(report: Report, tmp_path: Path) -> None:
+def test_nonfinite_numbers_become_null_and_na(report: Report, tmp_path: Path) -> None:
     report["test_metrics"]["nll"] = math.inf
     report["epochs"][0]["training_loss"] = math.nan
     write_report(report, tmp_path)
@@ -193,33 +192,17 @@ def test_numbers_that_are_not_finite_become_null_and_na(report: Report, tmp_path
     assert markdown == report_markdown(report)
 
 
-def test_class_names_keep_their_letters_on_disk(report: Report, tmp_path: Path) -> None:
+def test_class_names_are_written_as_unicode(report: Report, tmp_path: Path) -> None:
     report["dataset"]["class_names"][0] = "Übersee"
     write_report(report, tmp_path)
     assert "Übersee" in (tmp_path / "report.json").read_text(encoding="utf-8")
     assert "Übersee" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
-def test_a_report_that_cannot_be_written_leaves_the_old_one_whole(report: Report, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_leaves_the_old_one_intact(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     report["hyper_parameters"]["learning_rate"] = object()
     with pytest.raises(TypeError, match="object is not JSON serializable"):
         write_report(report, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (-1e-9, "0.00"),
-        (-0.0, "0.00"),
-        (-0.006, "-0.01"),
-        (1234.5, "1,234.50"),
-        (2, "2.00"),
-        (None, "n/a"),
-        (-math.inf, "n/a"),
-    ],
-)
-def test_a_number_that_rounds_to_zero_has_no_sign(value: float | None, text: str) -> None:
-    assert format_number(value) == text

@@ -18,7 +18,7 @@ from kr_text.training.arguments import parse_training
 from kr_text.training.batches_trainer import ClassifierTrainer
 from kr_text.training.recipes import has_bf16
 from kr_text.training.train import train
-from training_cases import OVERRIDES, Train, assert_same_run, predictions, report_of
+from training_cases import OVERRIDES, Train, report_of
 
 
 def test_the_folder_of_a_run_has_model_tokenizer_residual_matrix_and_report(run_folder: Path) -> None:
@@ -43,23 +43,6 @@ def test_the_saved_model_has_class_names_and_nothing_from_the_loss(run_folder: P
     assert model.config.label2id == {name: index for index, name in model.config.id2label.items()}
     assert "residual" not in (run_folder / "config.json").read_text()
     assert set(load_file(run_folder / "model.safetensors")) == set(model.state_dict())
-
-
-def test_equal_seeds_give_equal_runs(
-    tmp_path: Path, train_small: Train, transformer_flags: list[str], transformer_run: Path
-) -> None:
-    train_small(tmp_path, *transformer_flags)
-    assert_same_run(tmp_path, transformer_run)
-
-
-def test_different_seeds_give_different_runs_on_the_same_rows(
-    tmp_path: Path, train_small: Train, transformer_flags: list[str], transformer_run: Path
-) -> None:
-    assert train_small(tmp_path, *transformer_flags, "--seed", "1")["seed"] == 1
-    probabilities, labels = predictions(tmp_path)
-    of_other_seed, same_labels = predictions(transformer_run)
-    assert np.abs(probabilities - of_other_seed).max() > 1e-3
-    assert labels.tolist() == same_labels.tolist()
 
 
 def test_arguments_may_be_created_in_python(tmp_path: Path, small_flags: list[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import (
     TrainerCallback,
@@ -13,7 +14,38 @@ from transformers import (
 import kr_text.training.batches_trainer
 from kr_text.classifier import Classifier
 from kr_text.training.batches_trainer import ClassifierTrainer
-from training_cases import Train, assert_same_run, report_of
+from training_cases import OVERRIDES, Train, assert_same_run, predictions, report_of
+
+
+@pytest.fixture(scope="module")
+def transformer_flags() -> list[str]:
+    """Flags for a run with dropout, shuffled rows, a schedule, a residual matrix and label matrices."""
+    overrides = OVERRIDES["transformer"]
+    return ["--model", "transformer", "--config_overrides", overrides, "--learning_rate", "0.01", "--label_matrices"]
+
+
+@pytest.fixture(scope="module")
+def transformer_run(tmp_path_factory: pytest.TempPathFactory, train_small: Train, transformer_flags: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("transformer")
+    train_small(folder, *transformer_flags)
+    return folder
+
+
+def test_equal_seeds_give_equal_runs(
+    tmp_path: Path, train_small: Train, transformer_flags: list[str], transformer_run: Path
+) -> None:
+    train_small(tmp_path, *transformer_flags)
+    assert_same_run(tmp_path, transformer_run)
+
+
+def test_different_seeds_give_different_runs_on_the_same_rows(
+    tmp_path: Path, train_small: Train, transformer_flags: list[str], transformer_run: Path
+) -> None:
+    assert train_small(tmp_path, *transformer_flags, "--seed", "1")["seed"] == 1
+    probabilities, labels = predictions(tmp_path)
+    of_other_seed, same_labels = predictions(transformer_run)
+    assert np.abs(probabilities - of_other_seed).max() > 1e-3
+    assert labels.tolist() == same_labels.tolist()
 
 
 class StopAfterSaving(TrainerCallback):

@@ -1,0 +1,29 @@
+import math
+
+import pytest
+
+from kr_text.formats.markdown import format_number, markdown_table
+
+
+def test_a_table_has_columns_of_equal_width() -> None:
+    assert markdown_table(["loss", "%"], [["kr-ls", "7.5"]]) == "| loss  | %   |\n| ----- | --- |\n| kr-ls | 7.5 |"
+
+
+def test_pipes_are_escaped_and_line_breaks_become_spaces() -> None:
+    assert markdown_table(["name"], [["a|b\nc"]]).splitlines()[-1] == "| a\\|b c |"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-1e-9, "0.00"),
+        (-0.0, "0.00"),
+        (-0.006, "-0.01"),
+        (1234.5, "1,234.50"),
+        (2, "2.00"),
+        (None, "n/a"),
+        (-math.inf, "n/a"),
+    ],
+)
+def test_numbers_have_separators_and_a_rounded_zero_has_no_sign(value: float | None, text: str) -> None:
+    assert format_number(value) == text
