@@ -123,7 +123,7 @@ def _override(config: PreTrainedConfig, overrides: str | None) -> None:
 def make_optimizer(model: torch.nn.Module, args: TrainingArguments) -> torch.optim.Optimizer | None:
     """Row-wise Adagrad for FastText with --optim adagrad; otherwise None, for the Trainer's optimizer.
 
-    On a CPU without clipping, the gradient of FastText's table is sparse. On an accelerator it is dense, because sorting
+    On a CPU without clipping, the gradient of FastText's table is sparse. On an accelerator it is dense, since sorting
     the rows of a sparse gradient would synchronize with the device.
 
     Raises:

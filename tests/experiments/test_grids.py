@@ -126,5 +126,5 @@ def test_a_file_that_is_no_grid_is_refused_by_name(tmp_path: Path, text: str, me
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"some\.yaml: must be a YAML file, got: No such file"):
+    with pytest.raises(ValueError, match=r"some\.yaml: No such file$"):
         read_grid(tmp_path / "some.yaml")

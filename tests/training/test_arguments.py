@@ -292,6 +292,7 @@ def test_flags_and_values_give_equal_arguments(flags: str, values: dict[str, Any
         ({"learning_rate": "0.1"}, "^learning_rate must be a number, got '0.1'$"),
         ({"num_train_epochs": True}, "^num_train_epochs must be a number, got True$"),
         ({"seed": 1.0}, r"^seed must be a whole number, got 1\.0$"),
+        ({"seed": True}, "^seed must be a whole number, got True$"),
         ({"seed": None}, "^seed must have a value, got none$"),
         ({"bf16": 1}, "^bf16 must be true or false, got 1$"),
         ({"run_name": 7}, "^run_name must be text, got 7$"),
