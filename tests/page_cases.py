@@ -9,7 +9,7 @@ from kr_text.evaluation.label_matrices import LabelMatrices
 from kr_text.evaluation.metrics import confusion_matrix
 from kr_text.experiments.predictions import compact
 from kr_text.experiments.results import add_result
-from kr_text.experiments.run import Line, Outcome, Run
+from kr_text.experiments.run import Line, Run
 from kr_text.training.report import Report
 
 CLASSES = ["World", "Sports", "<i>Business</i>", "Sci|Tech"]
@@ -33,8 +33,8 @@ def add(folder: Path, run: Run, num_wrong: int, **changes: Any) -> None:
     report = {**made_up_report(run, num_wrong), **changes.pop("report", {})}
     report["confusion_matrix"] = confusion_matrix(probabilities, LABELS, 4).tolist()
     line: dict[str, Any] = {"key": run.key, "run": run.given(), "commit": "abc123", "report": report}
-    line |= {"wrong_labels": None, "teacher": None, **changes}
-    add_result(folder, Outcome(cast(Line, line), compact(probabilities, LABELS)))
+    line |= {"wrong_labels": None, "teacher": None, "predictions": compact(probabilities, LABELS), **changes}
+    add_result(folder, cast(Line, line))
 
 
 def made_up_report(run: Run, num_wrong: int) -> Report:

@@ -1,4 +1,4 @@
-"""Results of runs that never ran: what the tests of results, engines, verdicts and choices share."""
+"""Made-up results, shared by the tests of results, engines, verdicts, comparisons and choices."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,22 @@ import numpy as np
 
 from kr_text.experiments.predictions import compact
 from kr_text.experiments.results import Result, add_result, read_results
-from kr_text.experiments.run import Line, Outcome, Run
+from kr_text.experiments.run import Line, Run
 
 
-def outcome(
-    run: Run, *, correct: Sequence[bool] = (True, True, False), validation: float = 10.0, seconds: float = 1.0
-) -> Outcome:
-    """Of test rows that are all of class 0, right or wrong as told; the errors are in %."""
+def line_of(
+    run: Run,
+    *,
+    correct: Sequence[bool] = (True, True, False),
+    validation: float = 10.0,
+    seconds: float = 1.0,
+    nll: float | None = 1.0,
+) -> Line:
+    """A result whose test rows all have class 0 and are correct as given; errors are in %."""
     labels = np.zeros(len(correct), dtype=np.int64)
     report: dict[str, Any] = {
         "validation_metrics": {"error_rate": validation},
-        "test_metrics": {"error_rate": 100 - 100 * float(np.mean(correct))},
+        "test_metrics": {"error_rate": 100 - 100 * float(np.mean(correct)), "nll": nll, "ece": 0.1},
         "wall_time_seconds": {"total": seconds, "training": seconds, "evaluation": 0.0},
     }
     line: dict[str, Any] = {
@@ -28,11 +33,12 @@ def outcome(
         "report": report,
         "wrong_labels": None,
         "teacher": None,
+        "predictions": compact(np.where(np.array(correct)[:, None], [0.8, 0.2], [0.3, 0.7]), labels),
     }
-    return Outcome(cast(Line, line), compact(np.where(np.array(correct)[:, None], [0.8, 0.2], [0.3, 0.7]), labels))
+    return cast(Line, line)
 
 
-def result(folder: Path, run: Run, **of_outcome: Any) -> Result:
-    """The same, added to a folder and read from it."""
-    add_result(folder, outcome(run, **of_outcome))
+def result(folder: Path, run: Run, **of_line: Any) -> Result:
+    """A made-up result, added to a folder and read from it."""
+    add_result(folder, line_of(run, **of_line))
     return read_results(folder)[run.key]

@@ -1,34 +1,47 @@
-"""Several losses over several seeds on one data set, compared with paired tests."""
+"""Comparison of several losses over several seeds on one data set: a small grid with settings from a command line."""
 
+import hashlib
 import json
+import logging
 import math
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
-
-import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import load_file
+from typing import Any, TypedDict
 
 from kr_text.data.sources import fingerprint
-from kr_text.experiments.significance import holm, mean_and_deviation, paired_bootstrap
-from kr_text.formats.markdown import format_number, markdown_table
+from kr_text.experiments.code_version import commit_of_code
+from kr_text.experiments.engines import Finished, Setting, run_missing
+from kr_text.experiments.results import Result, read_results
+from kr_text.experiments.run import Run, make_line, way_to_start, working_folder
+from kr_text.experiments.significance import holm, mean_and_deviation
+from kr_text.experiments.verdicts import against
+from kr_text.formats.markdown import Number, format_number, markdown_table
 from kr_text.formats.whole_files import write_json, write_text
+from kr_text.machine.process import reset_peak_memory
 from kr_text.training.arguments import command_line, parse_training
 from kr_text.training.prepare import load_for
-from kr_text.training.report import PREDICTIONS_FILE, Report
-from kr_text.training.resume import last_checkpoint
-from kr_text.training.settings import DATA, run_settings, saved_settings
+from kr_text.training.settings import DATA, run_settings
 from kr_text.training.train import train
 
-OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ from run to run
+PROGRAM = "kr-text compare"
+OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ between runs
+SETTINGS_FILE = "settings.json"  # by loss
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
+
+logger = logging.getLogger(__name__)
 
 
 class Compared(TypedDict):
-    """One loss: each metric's value for each seed, and its error against the baseline's, in percentage points."""
+    """One loss in a comparison.
+
+    Attributes:
+        loss: Name of the loss.
+        metrics: Each metric on the test rows, by seed; nan where it is not finite.
+        difference: Mean error minus that of the baseline, in percentage points; None for the baseline itself.
+        interval: 95% interval of the difference.
+        p_value: Two-sided p-value of the paired bootstrap over rows and seeds, Holm-corrected.
+    """
 
     loss: str
     metrics: dict[str, list[float]]
@@ -38,7 +51,7 @@ class Compared(TypedDict):
 
 
 class Comparison(TypedDict):
-    """A line for each loss; p-values are those of a paired bootstrap over rows and seeds, Holm-corrected."""
+    """Everything that comparison.json holds."""
 
     command: str
     model: str
@@ -55,53 +68,78 @@ def compare(
 ) -> Comparison:
     """Trains with every loss and every seed, and writes comparison.json and comparison.md.
 
-    Each run has a folder of its own, `LOSS-seedN`. A run that is finished is not trained again, one that was cut off
-    goes on from its last checkpoint.
+    Results are stored in `output_dir` as those of a grid: finished runs are not trained again, and an interrupted run
+    resumes from its last checkpoint. Models are not kept; the command in each result trains one.
 
     Args:
-        losses: names as for `kr-text train`; "ce" is the baseline, or the first one where it is left out.
-        seeds: of the runs.
-        output_dir: where everything goes.
-        flags: further flags of `kr-text train`, the same for every run; `--loss_overrides` are of all losses but "ce",
-            which has none, and `--teacher` of "kd".
-        command: the command line, for the report.
+        losses: Names of losses. The baseline is "ce", or the first loss if "ce" is not among them.
+        seeds: Seeds of the runs.
+        output_dir: Folder of results.
+        flags: Further flags of `kr-text train`, the same for every run. "ce" ignores `--loss_overrides`, and every
+            loss except "kd" ignores `--teacher`.
+        command: The command line, for the report.
 
     Raises:
-        ValueError: flags that do not fit; FileExistsError: the folder holds runs with other flags.
+        ValueError: The arguments are invalid.
+        FileExistsError: The folder holds runs with other settings or other data.
     """
     for name, values in (("losses", losses), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} must be one or more, each once, got {', '.join(map(str, values)) or 'none'}")
     if own := sorted(_flag_names(flags) & OWN_FLAGS):
-        raise ValueError(f"flags must be those that all runs share, got --{', --'.join(own)}; see losses and seeds")
-    runs = {
-        (loss, seed): _argv(flags, loss, seed, f"{output_dir}/{loss}-seed{seed}") for seed in seeds for loss in losses
-    }
-    for argv in runs.values():
-        _check_folder(argv)
-    _check_data(list(runs.values()))
-    reports = {key: _finished(argv) or _train(argv) for key, argv in runs.items()}
+        raise ValueError(f"flags must be the same for all runs, got --{', --'.join(own)}; see losses and seeds")
+    settings = _settings(losses, output_dir, flags)
+    folder = Path(output_dir)
+    _check_folder(folder, settings)
+    runs = {(loss, seed): _run(settings[loss], loss, seed) for seed in seeds for loss in losses}
+    results = _results(list(runs.values()), folder, flags)
+    by_loss = {loss: [results[runs[loss, seed].key] for seed in seeds] for loss in losses}
     baseline = "ce" if "ce" in losses else losses[0]
-    some = reports[baseline, seeds[0]]
-    result: Comparison = {
+    report = by_loss[baseline][0].report
+    comparison: Comparison = {
         "command": command,
-        "model": some["model"]["name"],
-        "dataset": some["dataset"]["name"],
-        "num_train_rows": some["dataset"]["num_train_rows"],
-        "num_test_rows": some["dataset"]["num_test_rows"],
+        "model": report["model"]["name"],
+        "dataset": report["dataset"]["name"],
+        "num_train_rows": report["dataset"]["num_train_rows"],
+        "num_test_rows": report["dataset"]["num_test_rows"],
         "seeds": list(seeds),
         "baseline": baseline,
-        "losses": _against_baseline(losses, seeds, baseline, reports, Path(output_dir)),
+        "losses": against_baseline(by_loss, baseline),
     }
-    write_json(result, Path(output_dir) / "comparison.json")
-    write_text(comparison_markdown(result), Path(output_dir) / "comparison.md")
-    return result
+    write_json(comparison, folder / "comparison.json")
+    write_text(comparison_markdown(comparison), folder / "comparison.md")
+    return comparison
 
 
-def comparison_markdown(result: Comparison) -> str:
-    """The comparison as a Markdown table: mean and deviation over the seeds, and the error against the baseline's."""
+def against_baseline(by_loss: Mapping[str, Sequence[Result]], baseline: str) -> list[Compared]:
+    """Compares each loss with the baseline.
+
+    Args:
+        by_loss: Results of each loss, one per seed, with the same seeds for all losses.
+        baseline: Name of the baseline.
+    """
+    verdicts = {loss: against(results, by_loss[baseline]) for loss, results in by_loss.items() if loss != baseline}
+    p_values = dict(zip(verdicts, holm([verdict.p_bootstrap for verdict in verdicts.values()]), strict=True))
+    compared: list[Compared] = []
+    for loss, results in by_loss.items():
+        verdict = verdicts.get(loss)
+        metrics = [result.report["test_metrics"] for result in results]
+        compared.append(
+            {
+                "loss": loss,
+                "metrics": {name: [_or_nan(each[name]) for each in metrics] for name in COMPARED},
+                "difference": verdict.difference if verdict else None,
+                "interval": (verdict.low, verdict.high) if verdict else None,
+                "p_value": p_values.get(loss),
+            }
+        )
+    return compared
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The comparison as a Markdown table: mean and deviation over the seeds, and the difference from the baseline."""
     rows = []
-    for compared in result["losses"]:
+    for compared in comparison["losses"]:
         cells = [compared["loss"]]
         for metric in COMPARED:
             mean, deviation = mean_and_deviation(compared["metrics"][metric])
@@ -113,21 +151,31 @@ def comparison_markdown(result: Comparison) -> str:
             low, high = compared["interval"]
             cells += [f"{compared['difference']:+.2f} ({low:+.2f} to {high:+.2f})", f"{compared['p_value']:.4f}"]
         rows.append(cells)
-    headings = ["loss", *COMPARED.values(), f"error against {result['baseline']}, points (95%)", "p"]
+    headings = ["loss", *COMPARED.values(), f"error against {comparison['baseline']}, points (95%)", "p"]
     return (
-        f"# {result['model']} on {result['dataset']}\n\n"
-        f"{result['num_train_rows']:,} training rows, {result['num_test_rows']:,} test rows, seeds "
-        f"{', '.join(map(str, result['seeds']))}; mean ± standard deviation over the seeds. Differences are paired, "
-        "row by row and seed by seed: a bootstrap over rows and seeds, with the distribution of Behrens and Fisher; "
-        "p-values are Holm-corrected.\n\n" + markdown_table(headings, rows) + f"\n\n```sh\n{result['command']}\n```\n"
+        f"# {comparison['model']} on {comparison['dataset']}\n\n"
+        f"{comparison['num_train_rows']:,} training rows, {comparison['num_test_rows']:,} test rows, seeds "
+        f"{', '.join(map(str, comparison['seeds']))}; mean ± standard deviation over the seeds. Differences are paired "
+        "by row and by seed. Their intervals and p-values come from a bootstrap over rows and seeds with the "
+        "Behrens-Fisher distribution; the p-values are Holm-corrected.\n\n"
+        + markdown_table(headings, rows)
+        + f"\n\n```sh\n{comparison['command']}\n```\n"
     )
 
 
+def _settings(losses: Sequence[str], output_dir: str, flags: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each loss, every setting except the seed, and a fingerprint of the data."""
+    parsed = [parse_training(_argv(flags, loss, 0, output_dir), PROGRAM) for loss in losses]
+    data = fingerprint(load_for(parsed[0][0]))
+    settings = {loss: {**run_settings(*each), DATA: data} for loss, each in zip(losses, parsed, strict=True)}
+    return {loss: {name: value for name, value in each.items() if name != "seed"} for loss, each in settings.items()}
+
+
 def _argv(flags: Sequence[str], loss: str, seed: int, folder: str) -> list[str]:
-    """The flags of one run, its folder last."""
+    """The flags of `kr-text train` for one run."""
     given = _flag_names(flags)
-    left_out = [name for name, heeded in (("loss_overrides", loss != "ce"), ("teacher", loss == "kd")) if not heeded]
-    without = [f"--{name}=" for name in left_out if name in given]
+    ignored = [name for name, used in (("loss_overrides", loss != "ce"), ("teacher", loss == "kd")) if not used]
+    without = [f"--{name}=" for name in ignored if name in given]
     return [*flags, *without, "--loss", loss, "--seed", str(seed), "--output_dir", folder]
 
 
@@ -135,83 +183,50 @@ def _flag_names(flags: Sequence[str]) -> set[str]:
     return {flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
 
 
-def _check_data(runs: Sequence[list[str]]) -> None:
-    """Refuses runs that were made with other data, as of a file that was changed since."""
-    there = {argv[-1]: (saved_settings(Path(argv[-1])) or {}).get(DATA) for argv in runs}
-    if not any(there.values()):
-        return
-    run, _ = parse_training(runs[0], "kr-text compare")
-    now = fingerprint(load_for(run))
-    if other := [folder for folder, found in there.items() if found not in (None, now)]:
-        raise FileExistsError(f"{other[0]} holds a run on data that have changed since; choose another output_dir")
+def _check_folder(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses a folder that holds runs with other settings or data, and notes these settings in it."""
+    path = folder / SETTINGS_FILE
+    there: dict[str, dict[str, Any]] = {}
+    if read_results(folder) or any(_work(folder).glob("*/checkpoint-*")):
+        if not path.exists():
+            raise FileExistsError(f"{folder} holds runs that are not of a comparison; choose another output_dir")
+        there = json.loads(path.read_text(encoding="utf-8"))
+    for loss, now in settings.items():
+        was = there.get(loss, now)
+        if other := sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)):
+            what = "data that have changed since" if DATA in other else f"another {', '.join(other)}"
+            raise FileExistsError(f"{folder} holds runs of {loss} with {what}; choose another output_dir")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json({**there, **settings}, path)
 
 
-def _check_folder(argv: list[str]) -> None:
-    """Refuses wrong flags, and a folder with a run, finished or cut off, that other settings made."""
-    folder, settings = Path(argv[-1]), run_settings(*parse_training(argv, "kr-text compare"))
-    if not (folder / "report.json").exists() and not any(folder.glob("checkpoint-*")):
-        return
-    there = saved_settings(folder)
-    if there is None:
-        raise FileExistsError(f"{folder} holds a run that is not of this comparison; choose another output_dir")
-    names = (there.keys() | settings.keys()) - {DATA}
-    if other := sorted(name for name in names if there.get(name) != settings.get(name)):
-        raise FileExistsError(f"{folder} holds a run with another {', '.join(other)}; choose another output_dir")
+def _work(folder: Path) -> Path:
+    return folder / "work"
 
 
-def _finished(argv: list[str]) -> Report | None:
-    path = Path(argv[-1]) / "report.json"
-    return cast(Report, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+def _run(settings: Mapping[str, Any], loss: str, seed: int) -> Run:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return Run(settings["dataset"], settings["model"], loss, seed, settings_digest=digest)
 
 
-def _train(argv: list[str]) -> Report:
-    folder = Path(argv[-1])
-    how = "--resume" if last_checkpoint(folder) else "--overwrite"  # a checkpoint cut off in writing is no use
-    run, args = parse_training([*argv, how], "kr-text compare")
-    report = train(run, args, command=command_line(["kr-text", "train", *argv]), started=time.time())
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
-    return report
+def _results(runs: Sequence[Run], folder: Path, flags: Sequence[str]) -> dict[str, Result]:
+    """The results of the runs, by key. Trains the missing runs one after another in this process."""
+
+    def engine(missing: Sequence[Run], setting: Setting) -> Iterator[Finished]:
+        for run in missing:
+            with working_folder(run, setting.work) as where:
+                argv, started = _argv(flags, run.loss, run.seed, str(where)), time.time()
+                arguments = parse_training([*argv, f"--{way_to_start(where)}"], PROGRAM)
+                reset_peak_memory()
+                report = train(*arguments, command=command_line(["kr-text", "train", *argv]), started=started)
+                line = make_line(run, report, where, setting.commit)
+            yield run, line
+
+    setting = Setting(data=(), work=str(_work(folder)), workers=1, fresh=False, commit=commit_of_code())
+    run_missing(runs, folder, setting, engine, logger.info)
+    return read_results(folder)
 
 
-def _against_baseline(
-    losses: Sequence[str], seeds: Sequence[int], baseline: str, reports: dict[tuple[str, int], Report], folder: Path
-) -> list[Compared]:
-    errors = _errors({loss: [folder / f"{loss}-seed{seed}" for seed in seeds] for loss in losses})
-    tests = {loss: paired_bootstrap(errors[loss], errors[baseline]) for loss in losses if loss != baseline}
-    p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
-    compared: list[Compared] = []
-    for loss in losses:
-        test = tests.get(loss)
-        metrics = [reports[loss, seed]["test_metrics"] for seed in seeds]
-        compared.append(
-            {
-                "loss": loss,
-                "metrics": {name: [_finite(each[name]) for each in metrics] for name in COMPARED},
-                "difference": 100 * test.difference if test else None,
-                "interval": (100 * test.low, 100 * test.high) if test else None,
-                "p_value": p_values.get(loss),
-            }
-        )
-    return compared
-
-
-def _finite(value: float | None) -> float:
-    """An infinite NLL, which a report read from its file has as None, is nan: it has no mean over the seeds."""
-    return math.nan if value is None or math.isinf(value) else value
-
-
-def _errors(folders: dict[str, list[Path]]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Of each loss (seeds, rows): whether its runs got each test row wrong."""
-    errors: dict[str, npt.NDArray[np.bool_]] = {}
-    labels: npt.NDArray[np.int64] | None = None
-    for loss, of_seeds in folders.items():
-        wrong = []
-        for folder in of_seeds:
-            saved: dict[str, npt.NDArray[Any]] = load_file(folder / PREDICTIONS_FILE)
-            labels = saved["labels"] if labels is None else labels
-            if not np.array_equal(saved["labels"], labels):
-                raise ValueError(f"{folder} must have the test rows of the other runs, got others: remove it")
-            wrong.append(saved["probabilities"].argmax(axis=1) != labels)
-        errors[loss] = np.stack(wrong)
-    return errors
+def _or_nan(value: Number) -> float:
+    """The value, or nan for a number that is not finite, such as an infinite NLL, which a stored report has as None."""
+    return math.nan if value is None else value

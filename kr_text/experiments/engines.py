@@ -1,8 +1,7 @@
-"""Runs a grid: what is missing of it, on the processes of this machine, or over a Ray cluster."""
+"""Runs a grid: trains the runs without a result, in processes of this machine or on a Ray cluster."""
 
 import multiprocessing
 import os
-import subprocess
 import threading
 import traceback
 from collections import defaultdict, deque
@@ -14,24 +13,23 @@ from pathlib import Path
 from statistics import fmean
 
 from kr_text.experiments.results import Result, add_result, read_results
-from kr_text.experiments.run import Outcome, Run, execute, remove_work
+from kr_text.experiments.run import Line, Run, execute, remove_work
 from kr_text.machine.process import usable_cores
 
-CHANGED = "+changes"  # after a commit
-Finished = tuple[Run, Outcome | str]  # or in one line why there is none
+Finished = tuple[Run, Line | str]  # a run and its result, or the reason why it failed, in one line
 Engine = Callable[[Sequence[Run], "Setting"], Iterator[Finished]]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how the runs of a grid run.
+    """Where and how runs are trained.
 
     Attributes:
-        data: folders that may hold the data sets.
-        work: where models are until their run is finished.
-        workers: runs at a time, which share the cores evenly.
-        fresh: a new process for each run, for measurements of memory.
-        commit: of the code.
+        data: Folders to look for the data sets in.
+        work: Folder for models and checkpoints until the result of their run is stored.
+        workers: Number of runs at the same time. They share the cores evenly.
+        fresh: Whether each run gets a new process, which measurements of memory need.
+        commit: Commit of the code.
     """
 
     data: tuple[str, ...]
@@ -42,32 +40,34 @@ class Setting:
 
     @property
     def threads(self) -> int:
-        """Threads of each run."""
+        """Number of threads of each run."""
         return max(1, usable_cores() // self.workers)
 
 
 def run_missing(
     runs: Sequence[Run], folder: Path, setting: Setting, engine: Engine, show: Callable[[str], None]
 ) -> list[str]:
-    """Runs what has no result in `folder` yet, and adds each result as it comes; only then its model is removed.
+    """Trains the runs that have no result in `folder`, and stores each result as soon as its run has finished.
+
+    The working folder of a run is removed once its result is stored.
 
     Args:
-        runs: of a grid.
-        folder: the results.
-        setting: where and how.
-        engine: `local_processes` or `ray_cluster`.
-        show: gets a line after each run: how far it is, and the time left.
+        runs: The runs, for example of a grid.
+        folder: Folder of results.
+        setting: Where and how to train.
+        engine: Trains runs and yields their results, for example `local_processes` or `ray_cluster`.
+        show: Receives one line of progress after each run, with the estimated time left.
 
     Returns:
-        A line for each run that failed.
+        One line for each run that failed.
     """
     results = read_results(folder)
-    runs = list({run.key: run for run in runs}.values())  # two of them may say the same in other words
+    runs = list({run.key: run for run in runs}.values())  # two runs may have the same settings in different words
     missing = [run for run in runs if run.key not in results]
     for run in runs:
-        if run.key in results:  # where a process was killed between the two
+        if run.key in results:  # a killed process may have stored the result and not removed the folder
             remove_work(run, setting.work)
-    show(f"{len(runs)} runs, of which {len(runs) - len(missing)} are finished")
+    show(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished")
     left, failures = dict.fromkeys(missing), []
     for run, outcome in engine(missing, setting):
         del left[run]
@@ -77,8 +77,8 @@ def run_missing(
             continue
         add_result(folder, outcome)
         remove_work(run, setting.work)
-        results[run.key] = Result(run, outcome.line, folder)
-        report = outcome.line["report"]
+        results[run.key] = Result(run, outcome)
+        report = outcome["report"]
         rest = time_left(left, results.values()) / setting.workers
         show(
             f"[{len(runs) - len(left)}/{len(runs)}] {run.name}: {report['test_metrics']['error_rate']:.2f}% error, "
@@ -88,9 +88,10 @@ def run_missing(
 
 
 def time_left(runs: Iterable[Run], results: Iterable[Result]) -> float:
-    """Seconds that the runs will take, one after the other: as long as those most like them took.
+    """Estimated seconds to train the runs one after another: for each run, the mean time of the most similar results.
 
-    Like is the same model on the same data set and rows; failing that the same model, failing that any.
+    The most similar results have the same model, data set and number of training rows, else the same model, else all
+    results count.
     """
     seconds: dict[object, list[float]] = defaultdict(list)
     for result in results:
@@ -105,10 +106,10 @@ def _kinds(run: Run) -> list[tuple[object, ...]]:
 
 
 def local_processes(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
-    """Processes on this machine, started anew so that each has its own threads.
+    """Trains in processes of this machine.
 
-    A process that dies, as when memory runs out, takes those beside it along, and no one knows whose fault it was. What
-    ran in them runs again at the end, each run by itself.
+    A process that dies, for example when memory runs out, ends the whole pool, and the pool does not tell which run
+    caused it. So each interrupted run is repeated alone at the end, once.
     """
     interrupted: list[Run] = []
     for shared in ([run] for run in runs) if setting.fresh else [runs]:
@@ -117,15 +118,15 @@ def local_processes(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]
             interrupted += yield from _in_one_pool(waiting, setting)
     for run in interrupted:
         if (yield from _in_one_pool(deque([run]), setting)):
-            yield run, f"its process died, twice; if memory ran out, see --workers; its log is one of {setting.work}"
+            yield run, f"its process died twice; if memory ran out, lower --workers; see the logs in {setting.work}"
 
 
 def _in_one_pool(waiting: deque[Run], setting: Setting) -> Generator[Finished, None, list[Run]]:
-    """Takes runs from `waiting` until there are none left or a process dies; returns those that ran then."""
-    context = multiprocessing.get_context("spawn")
+    """Trains the runs in `waiting` until none is left or a process dies. Returns the interrupted runs."""
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit the thread pool of torch
     Path(setting.work).mkdir(parents=True, exist_ok=True)
     pool = ProcessPoolExecutor(setting.workers, context, initializer=_start_worker, initargs=(setting,))
-    running: dict[Future[Outcome | str], Run] = {}
+    running: dict[Future[Line | str], Run] = {}
     interrupted: list[Run] = []
     try:
         while running or (waiting and not interrupted):
@@ -148,8 +149,8 @@ def _in_one_pool(waiting: deque[Run], setting: Setting) -> Generator[Finished, N
     return interrupted
 
 
-def _attempt(execute: Callable[..., Outcome], *arguments: object) -> Outcome | str:
-    """In a worker: what went wrong goes to its log, and in one line back, since not every exception can be sent."""
+def _attempt(execute: Callable[..., Line], *arguments: object) -> Line | str:
+    """Runs in a worker. Returns an error as one line, since some exceptions cannot be pickled; logs its traceback."""
     try:
         return execute(*arguments)
     except Exception as error:
@@ -162,7 +163,7 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _start_worker(setting: Setting) -> None:
-    """What a worker prints goes to a file, since the parent alone speaks to the user; and it ends with its parent."""
+    """Prepares a worker: its output goes to a log file, and it ends when its parent ends."""
     import torch
 
     from kr_text.machine.process import prepare_for_training
@@ -183,15 +184,15 @@ def _end_with_parent() -> None:
 
 
 def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
-    """A Ray cluster: the one that `RAY_ADDRESS` names, or one of this machine. A run whose worker is lost runs again.
+    """Trains on a Ray cluster, the one in `RAY_ADDRESS` or a new one on this machine.
 
-    Every node must see `setting.data` and `setting.work`, and have kr-text installed. A run has an accelerator for
-    itself where the cluster has any, which is untested.
+    Repeats a run whose worker is lost.     Every node needs kr-text and access to `setting.data` and `setting.work`. If the cluster has accelerators, each run
+    gets one for itself; this is untested.
     """
     try:
         import ray
     except ImportError as error:
-        raise ValueError("engine ray needs the package: pip install 'kr-text[ray]'") from error
+        raise ValueError("engine ray needs the package ray: pip install 'kr-text[ray]'") from error
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
@@ -206,7 +207,7 @@ def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         try:
             yield run, ray.get(done)
         except ray.exceptions.RayTaskError as error:
-            yield run, _in_one_line(error.cause)  # what `execute` raised
+            yield run, _in_one_line(error.cause)  # the exception of `execute`
         except ray.exceptions.RayError as error:
             yield run, _in_one_line(error)
 
@@ -215,24 +216,7 @@ ENGINES: dict[str, Engine] = {"local": local_processes, "ray": ray_cluster}
 
 
 def default_workers() -> int:
-    """A run for each core; with an accelerator one, since the runs would share it."""
+    """One worker per core, or a single worker with an accelerator, which the runs would share."""
     import torch
 
     return 1 if torch.accelerator.is_available() else usable_cores()
-
-
-def commit_of_code() -> str | None:
-    """The commit of the checkout that this package is in, with `CHANGED` if it differs; None where git knows none."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "kr_text", "models")
-    except (OSError, subprocess.CalledProcessError):  # no git here, or a folder that it does not trust
-        return None
-    return commit + CHANGED if changed else commit
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

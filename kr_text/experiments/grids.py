@@ -1,13 +1,15 @@
-"""Grids: which runs belong together, written as a YAML file of blocks.
+"""Grids: runs that belong together, written as blocks in a YAML file.
 
     title: The four classifiers
-    about: What to know of it.
+    about: What the reader of the report page should know.
+    section: table3
     runs:
       - {dataset: [ag_news, yahoo_answers], model: fasttext, loss: [ce, kr-ls], seed: 1-10}
       - {dataset: ag_news, model: textrnn, loss: [ce, kr-ls], seed: [1, 2, 3], max_train_rows: 24000}
 
-A block has the fields of `kr_text.experiments.Run`. Where one is a list, the block stands for a run with each of its
-entries; `1-10` is the list of these seeds.
+A block has the fields of `kr_text.experiments.run.Run`. A list stands for one run per entry, and several lists for all
+combinations; `1-10` is the list of the seeds 1 to 10. The optional `section` names the section of the report page that
+shows the grid; without it the page shows plain tables of errors.
 """
 
 import itertools
@@ -20,46 +22,55 @@ from typing import Any, get_type_hints
 from kr_text.experiments.run import Run
 from kr_text.formats.yaml_files import read_yaml
 
-TYPES: dict[str, Any] = get_type_hints(Run)
+TYPES: dict[str, Any] = {name: kind for name, kind in get_type_hints(Run).items() if name != "settings_digest"}
+REQUIRED, OPTIONAL = {"title", "about", "runs"}, {"section"}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs that belong together, seeds outermost: stopped half-way, it has something of everything."""
+    """A grid and its expanded runs.
+
+    Attributes:
+        name: Name of the file, without its extension.
+        title: Heading on the report page.
+        about: Paragraph below the heading.
+        section: Section of the report page that shows the grid; None for plain tables of errors.
+        runs: All runs, ordered by seed, so that an interrupted grid has some seeds of every setting.
+    """
 
     name: str
     title: str
     about: str
+    section: str | None
     runs: tuple[Run, ...]
 
     def with_training(self, training: str | None) -> "Grid":
-        """The same with further training arguments, as in "max_steps=2", which win over those there are."""
+        """A copy with further training arguments, for example "max_steps=2", which override those of the runs."""
         both = (",".join(filter(None, (run.training, training))) or None for run in self.runs)
         return replace(self, runs=tuple(replace(run, training=text) for run, text in zip(self.runs, both, strict=True)))
 
     def only(self, values: Mapping[str, object]) -> list[Run]:
-        """The runs with these values of their fields.
+        """The runs whose fields have these values.
 
         Raises:
-            ValueError: a field that runs do not have.
+            ValueError: Runs have no field of that name.
         """
-        if unknown := values.keys() - TYPES.keys():
-            raise ValueError(f"unknown field {sorted(unknown)[0]!r}; known are {', '.join(sorted(TYPES))}")
+        _check_names(values)
         return [run for run in self.runs if all(getattr(run, name) == value for name, value in values.items())]
 
 
 def read_grid(path: Path) -> Grid:
-    """Reads a grid.
+    """Reads a grid from a YAML file.
 
     Raises:
-        ValueError: the file is no grid.
+        ValueError: The file is not a grid.
     """
     content = read_yaml(path)
-    if not isinstance(content, dict) or set(content) != {"title", "about", "runs"}:
-        raise ValueError(f"{path}: must have title, about and runs, got {content!r:.60}")
-    for name in ("title", "about"):
+    if not isinstance(content, dict) or not REQUIRED <= content.keys() <= REQUIRED | OPTIONAL:
+        raise ValueError(f"{path}: must have title, about and runs, and may have section, got {content!r:.60}")
+    for name in sorted(content.keys() - {"runs"}):
         if not isinstance(content[name], str):
-            raise ValueError(f"{path}: {name} must be a text, got {content[name]!r:.60}")
+            raise ValueError(f"{path}: {name} must be text, got {content[name]!r:.60}")
     if not isinstance(content["runs"], list) or not content["runs"]:
         raise ValueError(f"{path}: runs must be a list of blocks, got {content['runs']!r:.60}")
     runs: list[Run] = []
@@ -69,19 +80,23 @@ def read_grid(path: Path) -> Grid:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: block {number}: {error}") from error
     runs = sorted(dict.fromkeys(runs), key=lambda run: run.seed)
-    return Grid(path.stem, content["title"], content["about"], tuple(runs))
+    return Grid(path.stem, content["title"], content["about"], content.get("section"), tuple(runs))
 
 
 def expand(block: dict[str, Any]) -> Iterator[Run]:
-    """The runs of a block."""
+    """All combinations of the values in a block, as runs."""
     if not isinstance(block, dict):
         raise ValueError(f"must have fields, got {block!r:.60}")
-    if unknown := block.keys() - TYPES.keys():
-        raise ValueError(f"unknown field {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(TYPES))}")
+    _check_names(block)
     if missing := {"dataset", "model"} - block.keys():
         raise ValueError(f"must have {' and '.join(sorted(missing))}")
     values = [_values(name, value) for name, value in block.items()]
     return (Run(**dict(zip(block, each, strict=True))) for each in itertools.product(*values))
+
+
+def _check_names(values: Mapping[str, object]) -> None:
+    if unknown := values.keys() - TYPES.keys():
+        raise ValueError(f"unknown field {sorted(map(str, unknown))[0]!r}; known are {', '.join(sorted(TYPES))}")
 
 
 def _values(name: str, value: Any) -> list[Any]:

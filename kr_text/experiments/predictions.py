@@ -1,46 +1,68 @@
-"""What a run predicted for its test rows, in little space: which rows are right, and probabilities to 1 / 250."""
+"""What is stored of a run's test predictions: correctness of each row, a digest of the labels and confidence bins."""
 
-from pathlib import Path
-from typing import NamedTuple
+import base64
+import hashlib
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-UNIT = 250  # so that a probability is a byte
+from kr_text.evaluation.calibration import NUM_BINS, confidence_bins
+
+
+class StoredPredictions(TypedDict):
+    """Predictions as JSON.
+
+    Attributes:
+        num_rows: Number of test rows.
+        correct: One bit per row, most significant bit first, padded with zeros to whole bytes, in base64.
+        labels: Digest of the true labels.
+        bins: Number of rows, sum of the confidence and number of correct rows of each confidence bin.
+    """
+
+    num_rows: int
+    correct: str
+    labels: str
+    bins: list[tuple[int, float, int]]
+
+
+class Bin(NamedTuple):
+    """The test rows in one confidence bin of a reliability diagram."""
+
+    num_rows: int
+    confidence: float  # sum over the rows
+    num_correct: int
 
 
 class Predictions(NamedTuple):
-    """The predictions of a run, in the order of the test rows."""
+    """Test predictions of one run, in the order of the test rows."""
 
-    correct: npt.NDArray[np.bool_]  # (rows,)
-    labels: npt.NDArray[np.int64]  # (rows,)
-    probabilities: npt.NDArray[np.float64]  # (rows, K), to 1 / UNIT: their sum may be 1 or a little off
+    correct: npt.NDArray[np.bool_]  # (num_rows,)
+    labels_digest: str  # equal for two runs only if both have the same labels in the same order
+    bins: tuple[Bin, ...]  # in order of confidence, empty bins included
 
 
-def compact(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> pa.Table:
-    """The columns correct, label and p0, p1, ...: the probabilities (rows, K) in units of 1 / UNIT.
+def compact(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> StoredPredictions:
+    """Reduces class probabilities to what is stored.
 
-    Which rows are right is told before they are rounded: a tie of rounded numbers cannot change it.
+    Args:
+        probabilities: (num_rows, num_labels). The confidence is the largest probability of a row.
+        labels: (num_rows,), in 0..num_labels - 1.
     """
-    p, y = np.asarray(probabilities), np.asarray(labels)
-    columns = {"correct": p.argmax(axis=1) == y, "label": y.astype(np.uint16)}
-    units = np.rint(p * UNIT).astype(np.uint8)
-    return pa.table(columns | {f"p{k}": units[:, k] for k in range(p.shape[1])})
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype="<i8")
+    correct, confidence = p.argmax(axis=1) == y, p.max(axis=1)
+    bins = confidence_bins(confidence)
+    masks = [bins == number for number in range(1, NUM_BINS + 1)]
+    return {
+        "num_rows": len(y),
+        "correct": base64.b64encode(np.packbits(correct).tobytes()).decode("ascii"),
+        "labels": hashlib.sha256(y.tobytes()).hexdigest()[:16],
+        "bins": [(int(m.sum()), round(float(confidence[m].sum()), 4), int(correct[m].sum())) for m in masks],
+    }
 
 
-def write_predictions(table: pa.Table, path: Path) -> None:
-    """Writes a table of `compact` whole: no crash leaves half of a file."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd", compression_level=19, store_schema=False)
-    temporary.replace(path)
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Reads what `write_predictions` wrote."""
-    table = pq.read_table(path)
-    columns = [name for name in table.column_names if name not in ("correct", "label")]
-    units = np.stack([table[name].to_numpy() for name in columns], axis=1)
-    correct = np.asarray(table["correct"].to_numpy(), dtype=np.bool_)
-    return Predictions(correct, table["label"].to_numpy().astype(np.int64), units / UNIT)
+def expand(stored: StoredPredictions) -> Predictions:
+    """The inverse of `compact`, as far as it can be inverted."""
+    packed = np.frombuffer(base64.b64decode(stored["correct"], validate=True), dtype=np.uint8)
+    correct = np.unpackbits(packed, count=stored["num_rows"]).astype(np.bool_)
+    return Predictions(correct, stored["labels"], tuple(Bin(*each) for each in stored["bins"]))

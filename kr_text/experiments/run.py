@@ -1,20 +1,19 @@
-"""One run is one dataclass, and its result one line: what was run, and everything that was measured of it."""
+"""One run: its settings, its training, and the line that is stored as its result."""
 
 import hashlib
 import json
-import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import pyarrow as pa
 from filelock import FileLock, Timeout
 from safetensors.numpy import load_file
 
-from kr_text.experiments.predictions import compact
+from kr_text.experiments.predictions import StoredPredictions, compact
 from kr_text.formats.overrides import Value, parse_overrides
 from kr_text.losses.by_name import LOSSES
 from kr_text.machine.process import reset_peak_memory
@@ -24,18 +23,23 @@ from kr_text.training.report import Report
 if TYPE_CHECKING:
     from kr_text.experiments.wrong_labels import WrongLabels
 
+NAMED = ("dataset", "model", "loss", "seed")
+NOT_FOR_TRAINING = ("training", "teacher", "settings_digest")  # fields that `kr-text train` does not have
+SHARED_DEFAULTS = {"alpha": 1.0, "gamma": 0.99, "label_smoothing": 0.0, "divergence": "label_first"}  # of KRLoss
+
 
 @dataclass(frozen=True)
 class Run:
-    """One training: all that its result depends on, beside the code. What is left out comes from the recipe.
+    """One training run: every setting that its result depends on, except the code. The recipe supplies the rest.
 
     Attributes:
-        dataset: name of a data set, or of a folder among those that hold the data.
-        model: as for `kr-text train`, and so are `loss`, `seed`, `max_train_rows`, `loss_overrides`,
+        dataset: Name of a data set, or of a folder inside one of the data folders.
+        model: As for `kr-text train`, like `loss`, `seed`, `max_train_rows`, `loss_overrides`,
             `residual_learning_rate`, `config_overrides` and `label_matrices`.
-        training: fields of `TrainingArguments`, as in "num_train_epochs=10,learning_rate=0.1".
-        teacher: for the loss "kd", `config_overrides` of the teacher, which is trained first, with cross-entropy
-            and the same `training`.
+        training: Fields of `TrainingArguments`, for example "num_train_epochs=10,learning_rate=0.1".
+        teacher: For the loss "kd", `config_overrides` of the teacher, which is trained first, with cross-entropy and
+            the same `training`.
+        settings_digest: Digest of the settings that `kr-text compare` takes from its command line; None in a grid.
     """
 
     dataset: str
@@ -49,12 +53,13 @@ class Run:
     training: str | None = None
     label_matrices: bool = False
     teacher: str | None = None
+    settings_digest: str | None = None
 
     @property
     def key(self) -> str:
-        """Sixteen characters that stand for this run: all that it is told, and all that the recipe adds to it.
+        """Sixteen hexadecimal digits that identify the run: a hash of its settings, with the recipe filled in.
 
-        So it does not matter which of the two says it, and with another recipe it is another run.
+        A setting gives the same key whether the run or the recipe has it. A changed recipe gives another key.
         """
         sizes = recipe(self.model, self.dataset, any_hardware=True)
         resolved = {
@@ -68,8 +73,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What tells it from others, in a few words."""
-        extra = [f"{name}={value}" for name, value in self.given().items() if name not in NAMED]
+        """Short description for messages: data set, model, loss, seed, and other fields that are not at their defaults."""
+        hidden = (*NAMED, "settings_digest")
+        extra = [f"{name}={value}" for name, value in self.given().items() if name not in hidden]
         return " ".join([self.dataset, self.model, self.loss, f"seed {self.seed}", *extra])
 
     def given(self) -> dict[str, Any]:
@@ -77,29 +83,30 @@ class Run:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
     def changed_loss_settings(self) -> dict[str, Value]:
-        """Those of `loss_overrides` that are not the loss's own anyway."""
+        """The settings in `loss_overrides` that differ from the defaults of the loss."""
         own = {**SHARED_DEFAULTS, **(LOSSES.get(self.loss) or {})} if self.loss in LOSSES else {}
         settings = parse_overrides(self.loss_overrides, "loss_overrides")
         return {name: value for name, value in settings.items() if own.get(name) != value}
 
-    def flags(self, dataset: str, output_dir: Path) -> list[str]:
-        """The flags of `kr-text train`, with the place of the data set and that of the model to be."""
-        flags = ["--model", self.model, "--dataset", dataset, "--loss", self.loss, "--seed", str(self.seed)]
-        for name in ("max_train_rows", "loss_overrides", "residual_learning_rate", "config_overrides"):
-            if (value := getattr(self, name)) is not None:
-                flags += [f"--{name}", str(value)]
-        flags += ["--label_matrices"] if self.label_matrices else []
-        for name, value in parse_overrides(self.training, "training").items():
-            flags += [f"--{name}", str(value)]
-        return [*flags, "--output_dir", str(output_dir)]
-
-
-NAMED = ("dataset", "model", "loss", "seed")
-SHARED_DEFAULTS = {"alpha": 1.0, "gamma": 0.99, "label_smoothing": 0.0, "divergence": "label_first"}  # of KRLoss
+    def arguments(self) -> dict[str, Any]:
+        """Values of `RunArguments` and `TrainingArguments` by field name."""
+        named = {name: getattr(self, name) for name in NAMED}
+        given = {name: value for name, value in self.given().items() if name not in NOT_FOR_TRAINING}
+        return {**named, **given, **parse_overrides(self.training, "training")}
 
 
 class Line(TypedDict):
-    """A result, as it stands in a line of JSON."""
+    """The result of a run, as a line of JSON holds it.
+
+    Attributes:
+        key: `Run.key`.
+        run: Fields of the run that differ from their defaults.
+        commit: Commit of the code, with `+changes` if the code differed from it; None if unknown.
+        report: What `kr-text train` reports.
+        predictions: Predictions of the test rows.
+        wrong_labels: Wrong training labels found; None if the true labels are unknown.
+        teacher: Report of the teacher; None without one.
+    """
 
     key: str
     run: dict[str, Any]
@@ -107,69 +114,63 @@ class Line(TypedDict):
     report: Report
     wrong_labels: "WrongLabels | None"
     teacher: Report | None
+    predictions: StoredPredictions
 
 
-class Outcome(NamedTuple):
-    """What a run leaves: its line, and its predictions for the test rows."""
-
-    line: Line
-    predictions: pa.Table
-
-
-def execute(run: Run, data: Sequence[str], work: str, commit: str | None) -> Outcome:
-    """Trains, from its last checkpoint if it was cut off, and measures.
+def execute(run: Run, data: Sequence[str], work: str, commit: str | None) -> Line:
+    """Trains and measures a run. An interrupted run resumes from its last checkpoint.
 
     Args:
-        run: what to train.
-        data: folders that may hold the data set; without one of that name there, it is a name for `kr_text.data.load`.
-        work: where the model and its checkpoints are until the run is finished.
-        commit: of the code.
+        run: The run.
+        data: Folders to look for the data set in. If none has it, its name goes to `kr_text.data.load`.
+        work: Folder for the model and its checkpoints until the result is stored.
+        commit: Commit of the code.
 
     Raises:
-        ValueError: another process is at this run.
+        ValueError: Another process trains this run.
     """
-    folder = Path(work) / run.key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{folder}.lock", timeout=0):
-            return _execute(run, data, folder, commit)
-    except Timeout:
-        raise ValueError(f"{folder} must be free, and another `kr-text run` trains there") from None
-
-
-def _execute(run: Run, data: Sequence[str], folder: Path, commit: str | None) -> Outcome:
     from kr_text.data.label_noise import TRUE_LABELS_FILE
     from kr_text.experiments.wrong_labels import find_wrong_labels
-    from kr_text.training.report import PREDICTIONS_FILE
 
     dataset = next((str(found) for place in data if (found := Path(place) / run.dataset).exists()), run.dataset)
     has_true_labels = (Path(dataset) / TRUE_LABELS_FILE).exists()
     if has_true_labels and run.max_train_rows is not None:
         raise ValueError(
-            f"{run.dataset} has true labels of all its rows: max_train_rows must be left out, got {run.max_train_rows}"
+            f"max_train_rows must be left out for {run.dataset}, whose file of true labels covers all rows, "
+            f"got {run.max_train_rows}"
         )
-    teacher = None
-    if run.teacher is not None:
-        plain = replace(run, loss="ce", loss_overrides=None, teacher=None, label_matrices=False)
-        of_teacher = replace(plain, config_overrides=run.teacher)
-        teacher = _train(of_teacher.flags(dataset, folder / "teacher"), folder / "teacher")
-    reset_peak_memory()
-    extra = ["--teacher", str(folder / "teacher")] if teacher else []
-    report = _train([*run.flags(dataset, folder), *extra], folder)
-    saved = load_file(folder / PREDICTIONS_FILE)
-    line: Line = {
-        "key": run.key,
-        "run": run.given(),
-        "commit": commit,
-        "report": report,
-        "wrong_labels": find_wrong_labels(dataset, folder) if has_true_labels else None,
-        "teacher": teacher,
-    }
-    return Outcome(line, compact(saved["probabilities"], saved["labels"]))
+    with working_folder(run, work) as folder:
+        values, teacher = {**run.arguments(), "dataset": dataset}, None
+        if run.teacher is not None:
+            teacher = _train(_teacher_arguments(run, dataset), folder / "teacher")
+            values["teacher"] = str(folder / "teacher")
+        report = _train(values, folder)
+        wrong_labels = find_wrong_labels(dataset, folder) if has_true_labels else None
+        return make_line(run, report, folder, commit, wrong_labels=wrong_labels, teacher=teacher)
+
+
+@contextmanager
+def working_folder(run: Run, work: str) -> Iterator[Path]:
+    """The folder inside `work` for a run's checkpoints and model, locked against other processes.
+
+    Raises:
+        ValueError: Another process holds the lock.
+    """
+    folder = Path(work) / run.key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"{folder} must not be in use, but another process trains there") from None
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
 def remove_work(run: Run, work: str) -> None:
-    """Removes what a run has left in `work`, once its outcome is stored; not while another process is at this run."""
+    """Removes a run's working folder, unless another process trains there. Call it once the result is stored."""
     folder = Path(work) / run.key
     if folder.exists():
         try:
@@ -179,12 +180,49 @@ def remove_work(run: Run, work: str) -> None:
             return
 
 
-def _train(flags: list[str], folder: Path) -> Report:
-    from kr_text.training.arguments import parse_training
+def way_to_start(folder: Path) -> str:
+    """The flag of `kr-text train` that continues the run in a folder: "resume" if it has a checkpoint."""
     from kr_text.training.resume import last_checkpoint
+
+    return "resume" if last_checkpoint(folder) else "overwrite"
+
+
+def make_line(
+    run: Run,
+    report: Report,
+    folder: Path,
+    commit: str | None,
+    *,
+    wrong_labels: "WrongLabels | None" = None,
+    teacher: Report | None = None,
+) -> Line:
+    """The result of a run whose training left its predictions in `folder`."""
+    from kr_text.training.report import PREDICTIONS_FILE
+
+    saved = load_file(folder / PREDICTIONS_FILE)
+    return {
+        "key": run.key,
+        "run": run.given(),
+        "commit": commit,
+        "report": report,
+        "wrong_labels": wrong_labels,
+        "teacher": teacher,
+        "predictions": compact(saved["probabilities"], saved["labels"]),
+    }
+
+
+def _teacher_arguments(run: Run, dataset: str) -> dict[str, Any]:
+    plain = replace(run, loss="ce", loss_overrides=None, label_matrices=False, config_overrides=run.teacher)
+    return {**plain.arguments(), "dataset": dataset}
+
+
+def _train(values: Mapping[str, Any], folder: Path) -> Report:
+    from kr_text.training.arguments import command_line, make_arguments
     from kr_text.training.train import train
 
     started = time.time()
-    how = "--resume" if last_checkpoint(folder) else "--overwrite"
-    run, args = parse_training([*flags, how, "--disable_tqdm", "true"], "kr-text run")
-    return train(run, args, command=shlex.join(["kr-text", "train", *flags]), started=started)
+    shown = {**values, "output_dir": str(folder)}
+    flags = (part for name, value in shown.items() for part in (f"--{name}", str(value)))
+    run, args = make_arguments({**shown, way_to_start(folder): True, "disable_tqdm": True}, "kr-text run")
+    reset_peak_memory()
+    return train(run, args, command=command_line(["kr-text", "train", *flags]), started=started)

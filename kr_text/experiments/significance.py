@@ -1,22 +1,22 @@
-"""Is the difference from the baseline more than chance? Paired tests, intervals over seeds, correction for many tests.
+"""Paired significance tests, intervals over seeds, and the correction for multiple tests.
 
-In each test `a` is the method, `b` the baseline: a negative difference a - b of errors means that the method is better.
+In each test `a` is the method and `b` the baseline: a negative difference of errors, a - b, means that the method is
+better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 import scipy.stats
 
-LEVEL = 0.95  # of every interval here
-MAX_COUNTS = 2**22  # bootstrap counts held at once: 32 MB
-ROUNDING = 1e-12  # a standard error of less than this share of the difference is none
+from kr_text.experiments.behrens_fisher import LEVEL, Part, half_interval, p_value, possible_deviations
+
+MAX_COUNTS = 2**22  # bootstrap counts in memory at the same time: 32 MB
+ROUNDING = 1e-12  # relative to the difference: a smaller standard error counts as zero
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class PairedTest:
     """McNemar's test of two classifiers on the same rows.
 
     Attributes:
-        num_only_a_correct: Rows that a has right and b wrong.
-        num_only_b_correct: Rows that b has right and a wrong.
+        num_only_a_correct: Number of rows that a classifies correctly and b does not.
+        num_only_b_correct: Number of rows that b classifies correctly and a does not.
         difference: Error of a minus error of b, as a share of all rows, in [-1, 1].
-        p_value: Two-sided.
+        p_value: Two-sided p-value.
     """
 
     num_only_a_correct: int
@@ -38,13 +38,13 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class BootstrapTest:
-    """Paired bootstrap of a difference of means.
+    """Paired bootstrap test of a difference of means.
 
     Attributes:
         difference: Mean of a minus mean of b, in the unit of the errors.
         low: Lower end of the 95% interval.
         high: Upper end of the 95% interval.
-        p_value: Two-sided.
+        p_value: Two-sided p-value.
     """
 
     difference: float
@@ -54,14 +54,15 @@ class BootstrapTest:
 
 
 def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> PairedTest:
-    """Exact two-sided McNemar test: given the rows where a and b differ, each is right in half of them.
+    """Exact two-sided McNemar test of two classifiers.
 
-    The binomial test on the discordant pairs (McNemar 1947; exact form in Dietterich 1998). Without such pairs p is 1.
-    It knows one run of each classifier: for several seeds use `paired_bootstrap`.
+    The binomial test on the discordant rows, which exactly one classifier has correct: under the null hypothesis each
+    is as likely to be the one (McNemar 1947; exact form in Dietterich 1998). Without discordant rows p is 1. The test
+    ignores the variance between seeds; for several seeds use `paired_bootstrap`.
 
     Args:
-        correct_a: Booleans (rows,), whether a has the row right.
-        correct_b: The same for b, on the same rows in the same order.
+        correct_a: Booleans (rows,), whether a classifies the row correctly.
+        correct_b: The same for b, with the same rows in the same order.
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
     if a.ndim != 1 or a.shape != b.shape or a.size == 0:
@@ -70,32 +71,35 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> PairedTest:
         raise ValueError(f"correct_a and correct_b must be boolean, got dtypes {a.dtype} and {b.dtype}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     discordant = only_a + only_b
-    p_value = float(scipy.stats.binomtest(only_a, discordant).pvalue) if discordant else 1.0
-    return PairedTest(only_a, only_b, (only_b - only_a) / a.size, p_value)
+    p = float(scipy.stats.binomtest(only_a, discordant).pvalue) if discordant else 1.0
+    return PairedTest(only_a, only_b, (only_b - only_a) / a.size, p)
 
 
 def paired_bootstrap(
     errors_a: npt.ArrayLike, errors_b: npt.ArrayLike, *, num_resamples: int = 10_000, seed: int = 0
 ) -> BootstrapTest:
-    """Bootstrap of mean(errors_a) - mean(errors_b) over rows, and over seeds.
+    """Bootstrap test of mean(errors_a) - mean(errors_b) over rows and seeds.
 
-    One draw of rows serves a, b and every seed, and gives the variance of the mean over rows. That over seeds is
-    s^2 / n, which a bootstrap of n - 1 of n seeds (Rao & Wu 1988) has, and is taken without drawing. What differs from
-    row to row in another way under each seed is in both (rows and seeds drawn at once count it three times: Owen 2007).
-    Its variance is well known, and taken off the first; that over seeds cannot be less.
+    The variance of the difference has three parts:
 
-    How little s^2 is known from few seeds is in the interval and the p-value. They are those of Behrens and Fisher: a
-    mean over all variances s^2 (n - 1) / chi^2 that the seeds leave possible. Of cases where nothing differs they find
-    a difference in at most 5% at a level of 5%, and in at most a thousandth at a thousandth, as a correction for many
-    tests needs it. Percentiles of the bootstrap find one in some 23% at 5% with three seeds, Student's t with
-    Satterthwaite's degrees of freedom in 5 to 7%, and at a thousandth up to nine times as many as it should. With one
-    seed only the rows vary.
+    - Rows: the bootstrap variance of the mean over seeds. Each resample of the rows serves a, b and every seed.
+    - Seeds: s^2 / n of the n means over rows, as from a bootstrap of n - 1 of n seeds (Rao & Wu 1988).
+    - Interaction of rows and seeds: contained in both other parts, so it is subtracted from the rows, and is the lower
+      bound of the seeds. Resampling rows and seeds at once would count it three times (Owen 2007).
+
+    The interval and the p-value are of the Behrens-Fisher distribution, since few seeds estimate s^2 poorly. Without a
+    true difference, p is below 5% in at most 5% of cases and below 0.001 in at most a thousandth of them, which a
+    correction for many tests needs. With three seeds, percentiles of the bootstrap are below 5% in about 23% of cases;
+    Student's t with Satterthwaite's degrees of freedom is below 5% in 5 to 7%, and below 0.001 up to nine times too
+    often. With one seed only the rows vary.
+
+    By hand, since scipy.stats.bootstrap resamples one axis and has no Behrens-Fisher distribution.
 
     Args:
-        errors_a: Loss of each row (seeds, rows), for instance 0 / 1 errors.
-        errors_b: The same of the baseline: same seeds, same rows, same order.
-        num_resamples: Draws.
-        seed: Of the draws.
+        errors_a: Error of each row (seeds, rows), for instance 0 or 1.
+        errors_b: Errors of the baseline with the same seeds and rows, in the same order.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
     """
     a, b = np.asarray(errors_a, dtype=np.float64), np.asarray(errors_b, dtype=np.float64)
     if a.ndim != 2 or a.shape != b.shape or a.size == 0:
@@ -110,73 +114,40 @@ def paired_bootstrap(
 def average_bootstrap(
     groups: Sequence[Sequence[npt.NDArray[np.float64]]], *, num_resamples: int = 10_000, seed: int = 0
 ) -> BootstrapTest:
-    """`paired_bootstrap` of the mean over comparisons, each counted once.
+    """`paired_bootstrap` of the mean over comparisons with equal weights.
 
     Args:
-        groups: Comparisons on the same rows, as for `resampled_differences`; different groups have different rows.
-        num_resamples: Draws.
-        seed: Of the draws.
+        groups: Groups of comparisons. Comparisons of one group have the same rows, as in `resampled_differences`;
+            different groups have different rows.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
     """
     each = [differences for group in groups for differences in group]
     difference = float(np.mean([differences.mean() for differences in each]))
     parts = []
     for number, group in enumerate(groups):
         resampled = resampled_differences(group, num_resamples=num_resamples, seed=seed + number)
-        together = [_variance_of_both(differences) / len(each) ** 2 for differences in group]
-        over_rows = float((resampled.sum(axis=1) / len(each)).var()) - sum(together)
-        parts.append(_Part(over_rows, group[0].shape[1] - 1))
-        for differences, least in zip(group, together, strict=True):
-            parts.append(_Part(_variance_over_seeds(differences) / len(each) ** 2, len(differences) - 1, least))
+        interactions = [_variance_of_interaction(differences) / len(each) ** 2 for differences in group]
+        over_rows = float((resampled.sum(axis=1) / len(each)).var()) - sum(interactions)
+        parts.append(Part(over_rows, group[0].shape[1] - 1))
+        for differences, least in zip(group, interactions, strict=True):
+            parts.append(Part(_variance_over_seeds(differences) / len(each) ** 2, len(differences) - 1, least))
     if sum(max(part.variance, part.least) for part in parts) <= (ROUNDING * difference) ** 2:
-        # no row and no seed differs from another: the sign test over the rows
+        # All rows and seeds have the same difference: the sign test over the rows.
         num_rows = sum(group[0].shape[1] for group in groups)
         return BootstrapTest(difference, difference, difference, 1.0 if difference == 0 else 2.0 ** (1 - num_rows))
-    deviations = _possible_deviations(parts, num_draws=num_resamples, seed=seed)
-    half = _half_of_interval(deviations)
-    return BootstrapTest(difference, difference - half, difference + half, _p_value(difference, deviations))
-
-
-class _Part(NamedTuple):
-    """Of the variance of a mean: an estimate with degrees of freedom, and what it cannot be less than."""
-
-    variance: float
-    freedom: int
-    least: float = 0.0
-
-
-def _possible_deviations(parts: Sequence[_Part], *, num_draws: int, seed: int) -> npt.NDArray[np.float64]:
-    """(num_draws,): standard deviations of a mean, as the estimates of their parts leave them possible.
-
-    Each part is drawn once from each of `num_draws` shares of its distribution, a Latin hypercube.
-    """
-    rng, total = np.random.default_rng(seed), np.zeros(num_draws)
-    for part in parts:
-        shares = (rng.permutation(num_draws) + 0.5) / num_draws
-        drawn = max(part.variance, part.least) * part.freedom / scipy.stats.chi2.ppf(shares, max(1, part.freedom))
-        total += np.maximum(drawn, part.least)
-    return np.sqrt(total)
-
-
-def _p_value(difference: float, deviations: npt.NDArray[np.float64]) -> float:
-    """Two-sided, of a normal variable whose deviation is any of these."""
-    return float(np.mean(2 * scipy.stats.norm.sf(abs(difference) / deviations)))
-
-
-def _half_of_interval(deviations: npt.NDArray[np.float64]) -> float:
-    """Of that where such a variable is in 95% of cases."""
-    end = float(deviations.mean())
-    while _p_value(end, deviations) > 1 - LEVEL:
-        end *= 2
-    return float(scipy.optimize.brentq(lambda half: _p_value(half, deviations) - (1 - LEVEL), 0, end))
+    deviations = possible_deviations(parts, num_draws=num_resamples, seed=seed)
+    half = half_interval(deviations)
+    return BootstrapTest(difference, difference - half, difference + half, p_value(difference, deviations))
 
 
 def _variance_over_seeds(differences: npt.NDArray[np.float64]) -> float:
-    """Of the mean of (seeds, rows), as far as the seeds' means tell."""
+    """Variance of the mean of (seeds, rows), estimated from the means of the seeds."""
     return float(differences.mean(axis=1).var(ddof=1)) / len(differences) if len(differences) > 1 else 0.0
 
 
-def _variance_of_both(differences: npt.NDArray[np.float64]) -> float:
-    """Of the same, what rows and seeds have together: the interaction of an analysis of variance."""
+def _variance_of_interaction(differences: npt.NDArray[np.float64]) -> float:
+    """Variance of the mean of (seeds, rows) due to the interaction of seeds and rows in an analysis of variance."""
     num_seeds, num_rows = differences.shape
     if num_seeds == 1 or num_rows == 1:
         return 0.0
@@ -188,17 +159,19 @@ def _variance_of_both(differences: npt.NDArray[np.float64]) -> float:
 def resampled_differences(
     differences: Sequence[npt.ArrayLike], *, num_resamples: int = 10_000, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """Means of paired differences over rows drawn with replacement, and all seeds: (num_resamples, comparisons).
+    """Bootstrap means of paired differences over resampled rows and all seeds, (num_resamples, comparisons).
 
-    One draw of rows serves all comparisons, which are thus as dependent as their common test rows make them.
+    Each resample of the rows serves all comparisons, so that their means are as dependent as their common rows make
+    them.
 
     Args:
-        differences: Of each comparison the loss of each row less that of the baseline (seeds, rows), on the same rows.
-        num_resamples: Draws.
-        seed: Of the draws.
+        differences: For each comparison, error minus error of the baseline (seeds, rows), all on the same rows.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
     """
     means = [np.asarray(difference, dtype=np.float64).mean(axis=0) for difference in differences]
-    # Rows alike in every comparison are interchangeable: draw how many of each kind. With 0 / 1 errors they are few.
+    # Rows with equal values in every comparison are interchangeable, and 0 / 1 errors have few values: draw the number
+    # of rows of each kind.
     kinds, sizes = np.unique(np.stack(means), axis=1, return_counts=True)  # (comparisons, kinds), (kinds,)
     rng, num_rows = np.random.default_rng(seed), sizes.sum()
     chunk = max(1, MAX_COUNTS // len(sizes))
@@ -210,7 +183,7 @@ def resampled_differences(
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (divided by n - 1) over seeds; the deviation of a single value is nan."""
+    """Mean and sample standard deviation (divided by n - 1); the deviation of a single value is nan."""
     if len(values) == 0:
         raise ValueError("values must have at least 1 entry, got 0")
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
@@ -218,9 +191,9 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95% interval of the mean over seeds, mean +- t s / sqrt(n) with n - 1 degrees of freedom (Student 1908).
+    """95% interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom (Student 1908).
 
-    Both ends are nan for a single value.
+    Both ends are nan for a single value. scipy.stats.t.interval would be nan for equal values, too.
     """
     mean, deviation = mean_and_deviation(values)
     half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
@@ -230,7 +203,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction (1979): adjusted p-values in the given order, controlling the family-wise error rate.
 
-    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)).
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)). By hand, since scipy adjusts only for
+    the false discovery rate.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

@@ -1,4 +1,4 @@
-"""A method against the baseline: mean and spread over seeds, two paired tests, and a word for what they show."""
+"""Verdict on a method against the baseline: difference of the errors, two paired tests, and one word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,15 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over the seeds: mean, sample standard deviation, 95% t-interval of the mean; nan where seeds are few."""
+    """Distribution of a metric over the seeds.
+
+    Attributes:
+        num_seeds: Number of seeds.
+        mean: Mean.
+        deviation: Sample standard deviation; nan for a single seed.
+        low: Lower end of the 95% t-interval of the mean; nan for a single seed.
+        high: Upper end.
+    """
 
     num_seeds: int
     mean: float
@@ -32,16 +40,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A method's error against the baseline's, in percentage points: below 0 the method is better.
+    """A method's error minus that of the baseline, in percentage points. A negative difference favours the method.
 
     Attributes:
-        num_seeds: that both have.
-        difference: mean over seeds and test rows.
-        low: lower end of its 95% interval, from a bootstrap over rows and seeds.
-        high: upper end.
-        p_bootstrap: two-sided, of that bootstrap.
-        p_mcnemar: two-sided, of McNemar's test on the predictions of all seeds together.
-        p_value: the larger of the two; after `corrected`, Holm's over all verdicts of a table.
+        num_seeds: Number of seeds that both have.
+        difference: Mean difference over seeds and test rows.
+        low: Lower end of its 95% interval, from a bootstrap over rows and seeds.
+        high: Upper end.
+        p_bootstrap: Two-sided p-value of the bootstrap.
+        p_mcnemar: Two-sided p-value of McNemar's test on the pooled predictions of all seeds.
+        p_value: The larger p-value; after `corrected`, Holm-corrected over all verdicts of a table.
     """
 
     num_seeds: int
@@ -54,7 +62,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """What is shown at a level of 5%."""
+        """The conclusion at the 5% level: "better", "worse" or "no difference shown"."""
         if not self.p_value < SIGNIFICANT:
             return "no difference shown"
         return "better" if self.difference < 0 else "worse"
@@ -62,14 +70,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Average:
-    """What a method does on average over several comparisons with the baseline, each counted once, in points.
+    """Mean difference between a method and the baseline over several comparisons with equal weights, in points.
 
     Attributes:
-        num_comparisons: models and data sets.
-        difference: mean of their differences.
-        low: lower end of its 95% interval, from a bootstrap over the test rows of each data set and over seeds. The
-            comparisons are as given: nothing is said of other data sets or models.
-        high: upper end.
+        num_comparisons: Number of comparisons, each on one model and data set.
+        difference: Mean of their differences.
+        low: Lower end of its 95% interval, from a bootstrap over the test rows of each data set and over seeds. The
+            comparisons are fixed: the interval does not extend to other data sets or models.
+        high: Upper end.
     """
 
     num_comparisons: int
@@ -79,15 +87,15 @@ class Average:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, deviation and interval over seeds."""
+    """Mean, standard deviation and interval over seeds."""
     return Spread(len(values), *mean_and_deviation(values), *t_interval(values))
 
 
 def against(method: Sequence[Result], baseline: Sequence[Result]) -> Verdict:
-    """The verdict over the seeds that both have, on the same test rows; not yet corrected for other verdicts.
+    """The verdict over the seeds that both have, on the same test rows, not corrected for other verdicts.
 
     Raises:
-        ValueError: no seed in common, or other test rows.
+        ValueError: There is no common seed, or the test rows differ.
     """
     a, b = _paired(method, baseline)
     bootstrap, paired = paired_bootstrap(~a, ~b), mcnemar(a.ravel(), b.ravel())
@@ -103,13 +111,13 @@ def against(method: Sequence[Result], baseline: Sequence[Result]) -> Verdict:
 
 
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of a table with Holm's correction for how many they are."""
+    """The verdicts of a table with Holm-corrected p-values."""
     p_values = holm([verdict.p_value for verdict in verdicts])
     return [replace(verdict, p_value=p) for verdict, p in zip(verdicts, p_values, strict=True)]
 
 
 def average(pairs: Sequence[tuple[Sequence[Result], Sequence[Result]]]) -> Average:
-    """The mean over pairs of method and baseline. Those of one data set share its test rows, in each resample too."""
+    """The mean difference over pairs of method and baseline. Pairs on one data set share each resample of its rows."""
     by_dataset: dict[str, list[npt.NDArray[np.float64]]] = {}
     for method, baseline in pairs:
         a, b = _paired(method, baseline)
@@ -121,7 +129,7 @@ def average(pairs: Sequence[tuple[Sequence[Result], Sequence[Result]]]) -> Avera
 def _paired(
     method: Sequence[Result], baseline: Sequence[Result]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether each has the test rows right: (seeds that both have, rows)."""
+    """Correctness of the test rows for both, (common seeds, rows)."""
     of_method, of_baseline = ({result.run.seed: result for result in results} for results in (method, baseline))
     seeds = sorted(of_method.keys() & of_baseline.keys())
     if not seeds:
@@ -129,10 +137,10 @@ def _paired(
             f"method and baseline must have a seed in common, got {list(of_method)} and {list(of_baseline)}"
         )
     predictions = [results[seed].predictions() for results in (of_method, of_baseline) for seed in seeds]
-    if any(not np.array_equal(each.labels, predictions[0].labels) for each in predictions):
+    if len({(len(each.correct), each.labels_digest) for each in predictions}) > 1:
         raise ValueError(
-            f"method and baseline must have the same test rows, got others for {method[0].run.name} and "
-            f"{baseline[0].run.name}: train one of them anew"
+            f"method and baseline must have the same test rows, got different rows for {method[0].run.name} and "
+            f"{baseline[0].run.name}: train one of them again"
         )
     a, b = np.split(np.stack([each.correct for each in predictions]), 2)
     return a, b

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
-from kr_text.experiments.engines import CHANGED
+from kr_text.experiments.code_version import CHANGED
 from kr_text.experiments.grids import Grid
 from kr_text.machine.environment import Environment
 from kr_text.report.blocks import Block, Paragraph, Section

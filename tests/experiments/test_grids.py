@@ -12,7 +12,7 @@ Read = Callable[[str], Grid]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Reads a grid of these blocks."""
+    """Function that reads a grid with given blocks."""
 
     def read(blocks: str) -> Grid:
         path = tmp_path / "some.yaml"
@@ -22,9 +22,9 @@ def read(tmp_path: Path) -> Read:
     return read
 
 
-def test_lists_in_a_block_stand_for_all_their_combinations(read: Read) -> None:
+def test_lists_in_a_block_stand_for_all_combinations(read: Read) -> None:
     grid = read("- {dataset: [a, b], model: fasttext, loss: [ce, kr], training: learning_rate=0.1}")
-    assert (grid.name, grid.title, grid.about) == ("some", "A title", "Something")
+    assert (grid.name, grid.title, grid.about, grid.section) == ("some", "A title", "Something", None)
     assert grid.runs == tuple(
         Run(dataset, "fasttext", loss, training="learning_rate=0.1") for dataset in "ab" for loss in ("ce", "kr")
     )
@@ -35,17 +35,17 @@ def test_seeds_are_a_number_a_list_or_a_range(read: Read, seeds: str, expected: 
     assert [run.seed for run in read(f"- {{dataset: a, model: m, seed: {seeds}}}").runs] == expected
 
 
-def test_seeds_are_outermost_and_blocks_stay_in_order(read: Read) -> None:
+def test_runs_are_ordered_by_seed_then_by_block(read: Read) -> None:
     grid = read("- {dataset: b, model: m, seed: 1-2}\n- {dataset: a, model: m, seed: 1-3}")
     assert [(run.seed, run.dataset) for run in grid.runs] == [(1, "b"), (1, "a"), (2, "b"), (2, "a"), (3, "a")]
 
 
-def test_a_run_that_two_blocks_have_is_there_once(read: Read) -> None:
+def test_a_run_in_two_blocks_is_in_the_grid_once(read: Read) -> None:
     grid = read("- {dataset: a, model: m, seed: 1-2}\n- {dataset: a, model: m, loss: [ce, kr], seed: 1}")
     assert [(run.loss, run.seed) for run in grid.runs] == [("ce", 1), ("kr", 1), ("ce", 2)]
 
 
-def test_only_takes_the_runs_with_all_the_values(read: Read) -> None:
+def test_only_selects_the_runs_with_all_given_values(read: Read) -> None:
     grid = read("- {dataset: [a, b], model: m, seed: 1-2, loss_overrides: alpha=1}")
     assert grid.only({}) == list(grid.runs)
     assert grid.only({"dataset": "b", "seed": 2, "loss_overrides": "alpha=1"}) == [
@@ -54,27 +54,38 @@ def test_only_takes_the_runs_with_all_the_values(read: Read) -> None:
 
 
 @pytest.mark.parametrize("values", [{"dataset": "c"}, {"dataset": "a", "seed": 2}])
-def test_only_may_leave_nothing(read: Read, values: dict[str, object]) -> None:
+def test_only_may_select_no_run(read: Read, values: dict[str, object]) -> None:
     assert read("- {dataset: a, model: m}").only(values) == []
 
 
-def test_a_rate_may_be_a_whole_number(read: Read) -> None:
+def test_a_whole_number_is_a_valid_rate(read: Read) -> None:
     (run,) = read("- {dataset: a, model: m, residual_learning_rate: 0}").runs
     assert repr(run.residual_learning_rate) == "0.0"
 
 
-def test_a_field_that_runs_do_not_have_selects_none_of_them(read: Read) -> None:
+def test_only_refuses_an_unknown_field(read: Read) -> None:
     with pytest.raises(ValueError, match="unknown field 'modle'; known are config_overrides, dataset, "):
         read("- {dataset: a, model: m}").only({"modle": "m"})
 
 
-def test_further_training_arguments_win(read: Read) -> None:
+def test_further_training_arguments_override_those_of_the_runs(read: Read) -> None:
     plain = read("- {dataset: a, model: m, training: ['learning_rate=1,max_steps=9', null]}")
     grid = plain.with_training("max_steps=2")
     first, second = grid.runs
     assert parse_overrides(first.training, "training") == {"learning_rate": 1, "max_steps": 2}
     assert second.training == "max_steps=2"
     assert grid.with_training(None) == grid
+
+
+def test_a_grid_may_name_a_section_of_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("title: t\nabout: a\nsection: noise\nruns: [{dataset: a, model: m}]")
+    assert read_grid(path).section == "noise"
+
+
+def test_the_digest_of_a_comparison_is_not_a_field_of_a_block(read: Read) -> None:
+    with pytest.raises(ValueError, match="unknown field 'settings_digest'; known are "):
+        read("- {dataset: a, model: m, settings_digest: abc}")
 
 
 GOOD = "- {dataset: a, model: m}\n"
@@ -100,7 +111,7 @@ GOOD = "- {dataset: a, model: m}\n"
         ("- {dataset: a, model: m, training: {seed: 1}}", r"training must be str \| None, got \{'seed': 1\}"),
     ],
 )
-def test_a_wrong_block_is_refused_with_the_file_and_its_number(read: Read, block: str, message: str) -> None:
+def test_an_invalid_block_is_refused_with_its_file_and_number(read: Read, block: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"some\.yaml: block 2: {message}"):
         read(f"{GOOD}{block}")
 
@@ -109,22 +120,26 @@ def test_a_wrong_block_is_refused_with_the_file_and_its_number(read: Read, block
     ("text", "message"),
     [
         ("title: [", "must be a YAML file, got: line 1, column 9: expected"),
-        ("- 1", r"must have title, about and runs, got \[1\]"),
-        ("title: x\nruns: []", "must have title, about and runs, got {'title'"),
-        ("title: x\nabout: x\nruns: []\nmore: 1", "must have title, about and runs, got {'title'"),
-        ("title: x\nabout:\nruns: [1]", "about must be a text, got None"),
-        ("title: 3\nabout: x\nruns: [1]", "title must be a text, got 3"),
+        ("- 1", r"must have title, about and runs, and may have section, got \[1\]"),
+        ("title: x\nruns: []", "must have title, about and runs, and may have section, got {'title'"),
+        (
+            "title: x\nabout: x\nruns: []\nmore: 1",
+            "must have title, about and runs, and may have section, got {'title'",
+        ),
+        ("title: x\nabout:\nruns: [1]", "about must be text, got None"),
+        ("title: x\nabout: x\nsection: 4\nruns: [1]", "section must be text, got 4"),
+        ("title: 3\nabout: x\nruns: [1]", "title must be text, got 3"),
         ("title: x\nabout: x\nruns: []", r"runs must be a list of blocks, got \[\]"),
         ("title: x\nabout: x\nruns: {dataset: a, model: m}", "runs must be a list of blocks, got {'dataset'"),
     ],
 )
-def test_a_file_that_is_no_grid_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_grid_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "some.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"some\.yaml: {message}"):
         read_grid(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"some\.yaml: No such file$"):
         read_grid(tmp_path / "some.yaml")

@@ -1,52 +1,61 @@
-from pathlib import Path
+import json
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from kr_text.experiments.predictions import UNIT, compact, read_predictions, write_predictions
+from kr_text.evaluation.calibration import reliability
+from kr_text.experiments.predictions import Bin, compact, expand
 
 
-def test_probabilities_come_back_to_half_a_unit(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    probabilities, labels = rng.dirichlet(np.ones(5), size=100), rng.integers(5, size=100)
-    write_predictions(compact(probabilities, labels), tmp_path / "p.parquet")
-    back = read_predictions(tmp_path / "p.parquet")
-    assert back.labels.tolist() == labels.tolist()
+def test_the_stored_form_by_hand() -> None:
+    """Two of three rows are correct: 101 in binary, padded to 1010 0000, is 160, or "oA==" in base64."""
+    stored = compact([[0.9, 0.1], [0.55, 0.45], [0.3, 0.7]], [0, 1, 1])
+    assert (stored["num_rows"], stored["correct"]) == (3, "oA==")
+    # Bin m holds confidences in ((m - 1) / 15, m / 15]: 0.55 is in bin 9, 0.7 in bin 11, 0.9 in bin 14.
+    assert {number: each for number, each in enumerate(stored["bins"], 1) if each[0]} == {
+        9: (1, 0.55, 0),
+        11: (1, 0.7, 1),
+        14: (1, 0.9, 1),
+    }
+    assert len(stored["bins"]) == 15
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 8, 9, 1000])
+def test_correct_rows_survive_a_round_trip_through_json(num_rows: int) -> None:
+    rng = np.random.default_rng(num_rows)
+    probabilities, labels = rng.dirichlet(np.ones(5), size=num_rows), rng.integers(5, size=num_rows)
+    stored = compact(probabilities, labels)
+    back = expand(json.loads(json.dumps(stored)))
+    assert back.correct.dtype == np.bool_
     assert back.correct.tolist() == (probabilities.argmax(axis=1) == labels).tolist()
-    assert np.abs(back.probabilities - probabilities).max() <= 0.5 / UNIT + 1e-12
-    assert [column.dtype for column in back] == [np.bool_, np.int64, np.float64]
+    assert back.labels_digest == stored["labels"]
 
 
-def test_the_extremes_are_exact(tmp_path: Path) -> None:
-    write_predictions(compact([[1.0, 0.0]], [1]), tmp_path / "p.parquet")
-    assert read_predictions(tmp_path / "p.parquet").probabilities.tolist() == [[1.0, 0.0]]
+def test_the_bins_give_the_reliability_diagram() -> None:
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(3), size=500), rng.integers(3, size=500)
+    bins = expand(compact(probabilities, labels)).bins
+    expected = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    found = [
+        (each.confidence / each.num_rows, each.num_correct / each.num_rows, each.num_rows) for each in bins if each[0]
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert all(isinstance(each, Bin) for each in bins)
 
 
-def test_columns_are_in_the_order_of_the_classes_beyond_ten_and_many_labels_fit(tmp_path: Path) -> None:
-    probabilities = np.diag(np.linspace(0.1, 1, 300))
-    write_predictions(compact(probabilities, np.arange(300)), tmp_path / "p.parquet")
-    back = read_predictions(tmp_path / "p.parquet")
-    assert back.labels.tolist() == list(range(300))
-    assert back.probabilities.argmax(axis=1).tolist() == list(range(300))
+def test_equal_digests_need_equal_labels_in_equal_order() -> None:
+    probabilities = np.full((3, 2), 0.5)
+    digests = [compact(probabilities, labels)["labels"] for labels in ([0, 1, 1], [1, 0, 1], [0, 1, 1])]
+    assert digests[0] == digests[2] != digests[1]
+    assert compact(probabilities[:2], [0, 1])["labels"] != digests[0]
 
 
-def test_a_tie_of_rounded_probabilities_does_not_change_which_rows_are_right(tmp_path: Path) -> None:
-    write_predictions(compact([[0.4999, 0.5001], [0.4999, 0.5001]], [0, 1]), tmp_path / "p.parquet")
-    back = read_predictions(tmp_path / "p.parquet")
-    assert back.probabilities.tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    assert back.correct.tolist() == [False, True]
+def test_the_digest_does_not_depend_on_the_integer_type_of_the_labels() -> None:
+    labels = np.array([0, 3, 1])
+    digests = {compact(np.eye(4)[labels], labels.astype(kind))["labels"] for kind in (np.uint8, np.int32, np.int64)}
+    assert len(digests) == 1
 
 
-def test_a_crash_in_writing_leaves_the_file_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = tmp_path / "p.parquet"
-    write_predictions(compact([[1.0, 0.0]], [0]), path)
-
-    def crash(table: object, where: Path, **_: object) -> None:
-        where.write_bytes(b"PAR1 half of")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pq, "write_table", crash)
-    with pytest.raises(OSError, match="no space left"):
-        write_predictions(compact([[0.0, 1.0]], [0]), path)
-    assert read_predictions(path).correct.tolist() == [True]
+def test_the_size_grows_by_a_bit_per_row() -> None:
+    sizes = [len(json.dumps(compact(np.full((rows, 2), 0.5), np.zeros(rows, np.int64)))) for rows in (6_000, 12_000)]
+    assert sizes[1] - sizes[0] == pytest.approx(6_000 / 6, abs=20)  # base64 has 6 bits per byte

@@ -6,16 +6,16 @@ import pytest
 
 from kr_text.experiments.predictions import compact
 from kr_text.experiments.results import Result, add_result, read_results
-from kr_text.experiments.run import Outcome, Run
+from kr_text.experiments.run import Run
 from kr_text.experiments.significance import holm, mcnemar, paired_bootstrap
 from kr_text.experiments.verdicts import Verdict, against, average, corrected, spread
-from result_cases import outcome, result
+from result_cases import line_of, result
 
 RIGHT, WRONG = True, False
 
 
 def results(folder: Path, loss: str, correct: dict[int, list[bool]]) -> list[Result]:
-    """A result for each seed."""
+    """One result per seed."""
     return [result(folder, Run("a", "fasttext", loss, seed), correct=rows) for seed, rows in correct.items()]
 
 
@@ -31,14 +31,14 @@ def test_spread_by_hand() -> None:
     assert [of_three.low, of_three.high] == pytest.approx([2 - half, 2 + half])
 
 
-def test_one_seed_has_a_mean_and_no_spread() -> None:
+def test_one_seed_has_a_mean_but_no_deviation() -> None:
     of_one = spread([7.0])
     assert (of_one.num_seeds, of_one.mean) == (1, 7.0)
     assert all(math.isnan(value) for value in (of_one.deviation, of_one.low, of_one.high))
 
 
 def test_a_verdict_by_hand(tmp_path: Path) -> None:
-    """Ten rows, one seed: the method has five more right than the baseline, and one wrong that the baseline has right.
+    """Ten rows, one seed: five rows are correct for the method alone, one row for the baseline alone.
 
     McNemar: 5 of 6 discordant rows, p = 2 (6 + 1) / 64.
     """
@@ -51,7 +51,7 @@ def test_a_verdict_by_hand(tmp_path: Path) -> None:
     assert found.word == "no difference shown"
 
 
-def test_both_tests_see_all_seeds_and_the_larger_p_counts(tmp_path: Path) -> None:
+def test_both_tests_use_all_seeds_and_the_larger_p_value_counts(tmp_path: Path) -> None:
     rows = {
         "kr": {1: [RIGHT] * 38 + [WRONG] * 2, 2: [RIGHT] * 30 + [WRONG] * 10},
         "ce": {1: [RIGHT] * 28 + [WRONG] * 12, 2: [WRONG] * 8 + [RIGHT] * 30 + [WRONG] * 2},
@@ -69,8 +69,8 @@ def test_both_tests_see_all_seeds_and_the_larger_p_counts(tmp_path: Path) -> Non
     assert found.p_value == max(found.p_bootstrap, found.p_mcnemar) > min(found.p_bootstrap, found.p_mcnemar)
 
 
-def test_the_larger_p_may_be_mcnemars(tmp_path: Path) -> None:
-    """Five rows better and none worse: no bootstrap of a single seed has a difference of 0, or hardly one."""
+def test_the_larger_p_value_can_be_that_of_mcnemars_test(tmp_path: Path) -> None:
+    """Five rows are better and none is worse: hardly any resample of a single seed has a difference of 0."""
     method = results(tmp_path, "kr", {1: [RIGHT] * 10})
     baseline = results(tmp_path, "ce", {1: [RIGHT] * 5 + [WRONG] * 5})
     found = against(method, baseline)
@@ -78,7 +78,7 @@ def test_the_larger_p_may_be_mcnemars(tmp_path: Path) -> None:
     assert found.word == "no difference shown"
 
 
-def test_only_seeds_in_common_count_whatever_their_order(tmp_path: Path) -> None:
+def test_only_common_seeds_count_in_any_order(tmp_path: Path) -> None:
     better, same = [RIGHT] * 12, [WRONG] * 12
     method = results(tmp_path, "kr", {3: better, 2: same, 1: same})
     baseline = results(tmp_path, "ce", {4: better, 2: same, 3: same})
@@ -87,33 +87,34 @@ def test_only_seeds_in_common_count_whatever_their_order(tmp_path: Path) -> None
     assert against(method[:1], baseline[2:]).difference == -100.0
 
 
-def test_without_a_seed_in_common_there_is_no_verdict(tmp_path: Path) -> None:
+def test_without_a_common_seed_there_is_no_verdict(tmp_path: Path) -> None:
     method, baseline = results(tmp_path, "kr", {1: [RIGHT]}), results(tmp_path, "ce", {2: [RIGHT]})
     with pytest.raises(ValueError, match=r"must have a seed in common, got \[1\] and \[2\]"):
         against(method, baseline)
 
 
-def test_other_test_rows_are_refused(tmp_path: Path) -> None:
+def test_different_numbers_of_test_rows_are_refused(tmp_path: Path) -> None:
     method, baseline = results(tmp_path, "kr", {1: [RIGHT] * 3}), results(tmp_path, "ce", {1: [RIGHT] * 4})
     with pytest.raises(
-        ValueError, match="must have the same test rows, got others for a fasttext kr seed 1 and a fast"
+        ValueError, match="must have the same test rows, got different rows for a fasttext kr seed 1 and a fast"
     ):
         against(method, baseline)
 
 
-def test_test_rows_in_another_order_are_refused(tmp_path: Path) -> None:
+def test_test_rows_in_a_different_order_are_refused(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "other"]
     probabilities = np.eye(2)[[0, 1, 1]]
     for folder, loss, labels in zip(folders, ("kr", "ce"), ([0, 1, 1], [1, 0, 1]), strict=True):
-        line = outcome(Run("a", "fasttext", loss)).line
-        add_result(folder, Outcome(line, compact(probabilities, labels)))
+        line = line_of(Run("a", "fasttext", loss))
+        line["predictions"] = compact(probabilities, labels)
+        add_result(folder, line)
     method, baseline = (list(read_results(folder).values()) for folder in folders)
     with pytest.raises(ValueError, match="must have the same test rows"):
         against(method, baseline)
 
 
-def test_an_average_counts_each_comparison_once_whatever_its_rows_and_seeds(tmp_path: Path) -> None:
-    """Half of the rows better on one data set, in two seeds, and none on the other: 25 points."""
+def test_an_average_weights_comparisons_equally_whatever_their_rows_and_seeds(tmp_path: Path) -> None:
+    """On one data set, with two seeds, half of the rows are better; on the other none is: 25 points on average."""
     pairs = []
     for dataset, seeds, num_rows, num_wrong in (("a", [1, 2], 40, 20), ("b", [3], 10, 0)):
         errors = {"kr": 0, "ce": num_wrong}
@@ -131,7 +132,7 @@ def test_an_average_counts_each_comparison_once_whatever_its_rows_and_seeds(tmp_
         pairs.append((pair[0], pair[1]))
     found = average(pairs)
     assert (found.num_comparisons, found.difference) == (2, -25.0)
-    # Binomial, of 40 rows that half differ in: 100 * 1.96 * sqrt(1 / 4 / 40) / 2 = 7.7 points to each side.
+    # Binomial, 40 rows of which half differ: 100 * 1.96 * sqrt(1 / 4 / 40) / 2 = 7.7 points to each side.
     assert (found.low, found.high) == pytest.approx((-32.7, -17.3), abs=0.8)
 
 
@@ -145,12 +146,12 @@ def test_an_average_counts_each_comparison_once_whatever_its_rows_and_seeds(tmp_
         (float("nan"), -1.0, "no difference shown"),
     ],
 )
-def test_the_word_is_that_of_a_level_of_5_percent(p_value: float, difference: float, word: str) -> None:
+def test_the_word_is_the_conclusion_at_the_5_percent_level(p_value: float, difference: float, word: str) -> None:
     assert verdict(p_value, difference).word == word
 
 
-def test_a_table_is_corrected_by_holm_and_keeps_all_else() -> None:
-    """0.01 * 3, 0.03 * 2 and max(0.06, 0.04 * 1), each back in its place."""
+def test_the_correction_changes_only_the_p_values() -> None:
+    """0.01 * 3, 0.03 * 2 and max(0.06, 0.04 * 1), in the given order."""
     table = [verdict(0.04), verdict(0.01), verdict(0.03)]
     adjusted = corrected(table)
     assert [each.p_value for each in adjusted] == pytest.approx([0.06, 0.03, 0.06])
@@ -162,5 +163,5 @@ def test_a_table_is_corrected_by_holm_and_keeps_all_else() -> None:
     assert corrected([]) == []
 
 
-def test_a_corrected_verdict_of_one_is_the_same() -> None:
+def test_a_single_verdict_is_not_changed_by_the_correction() -> None:
     assert corrected([verdict(0.02)]) == [verdict(0.02)]
