@@ -7,7 +7,7 @@ CHANGED = "+changes"  # suffix of a commit that the code differs from
 
 
 def commit_of_code() -> str | None:
-    """The commit of this package's checkout, plus `CHANGED` if tracked code differs from it; None outside a checkout."""
+    """The commit of this package's checkout, plus `CHANGED` if tracked code differs; None outside a checkout."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

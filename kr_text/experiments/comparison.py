@@ -194,7 +194,8 @@ def _check_folder(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> No
     for loss, now in settings.items():
         was = there.get(loss, now)
         if other := sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)):
-            what = "data that have changed since" if DATA in other else f"another {', '.join(other)}"
+            names = ", ".join(name for name in other if name != DATA)
+            what = f"another {names}" if names else "data that have changed since"
             raise FileExistsError(f"{folder} holds runs of {loss} with {what}; choose another output_dir")
     folder.mkdir(parents=True, exist_ok=True)
     write_json({**there, **settings}, path)

@@ -186,8 +186,8 @@ def _end_with_parent() -> None:
 def ray_cluster(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
     """Trains on a Ray cluster, the one in `RAY_ADDRESS` or a new one on this machine.
 
-    Repeats a run whose worker is lost.     Every node needs kr-text and access to `setting.data` and `setting.work`. If the cluster has accelerators, each run
-    gets one for itself; this is untested.
+    Repeats a run whose worker is lost. Every node needs kr-text and access to `setting.data` and `setting.work`. If the
+    cluster has accelerators, each run gets one for itself; this is untested.
     """
     try:
         import ray

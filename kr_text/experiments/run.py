@@ -73,7 +73,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Short description for messages: data set, model, loss, seed, and other fields that are not at their defaults."""
+        """Short description for messages: data set, model, loss, seed, and the other fields that are given."""
         hidden = (*NAMED, "settings_digest")
         extra = [f"{name}={value}" for name, value in self.given().items() if name not in hidden]
         return " ".join([self.dataset, self.model, self.loss, f"seed {self.seed}", *extra])

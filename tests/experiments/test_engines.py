@@ -13,19 +13,21 @@ import psutil
 import pytest
 from filelock import FileLock
 
+import kr_text.experiments.code_version
 import kr_text.experiments.engines
 import kr_text.experiments.results
-from kr_text.experiments.engines import Finished, Setting, commit_of_code, local_processes, run_missing, time_left
+from kr_text.experiments.code_version import commit_of_code
+from kr_text.experiments.engines import Finished, Setting, local_processes, run_missing, time_left
 from kr_text.experiments.results import RUNS_FILE, Result, add_result, read_results
-from kr_text.experiments.run import Outcome, Run
+from kr_text.experiments.run import Line, Run
 from kr_text.machine.process import usable_cores
-from result_cases import outcome, result
+from result_cases import line_of, result
 
 SETTING = Setting(data=(), work="unused", workers=2, fresh=False, commit=None)
 RUNS = [Run("ag_news", "fasttext", seed=seed) for seed in (1, 2, 3)]
 SMALL = "config_overrides: num_buckets=1000, training: 'num_train_epochs=2,per_device_train_batch_size=16'"
 
-# What is missing, with an engine that trains nothing
+# Missing runs, with an engine that trains nothing
 
 
 def engine_of(
@@ -34,58 +36,58 @@ def engine_of(
     def engine(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         for run in runs:
             started.append(run)
-            yield run, "ValueError: of no use" if fail(run) else outcome(run, seconds=seconds)
+            yield run, "ValueError: invalid" if fail(run) else line_of(run, seconds=seconds)
 
     return engine
 
 
 def test_only_runs_without_a_result_are_run(tmp_path: Path) -> None:
     started: list[Run] = []
-    add_result(tmp_path, outcome(RUNS[1]))
+    add_result(tmp_path, line_of(RUNS[1]))
     for _ in range(2):
         assert run_missing(RUNS, tmp_path, SETTING, engine_of(started), lambda line: None) == []
     assert started == [RUNS[0], RUNS[2]]
     assert read_results(tmp_path).keys() == {run.key for run in RUNS}
 
 
-def test_each_result_is_there_before_the_next_comes(tmp_path: Path) -> None:
+def test_each_result_is_stored_before_the_next_run_starts(tmp_path: Path) -> None:
     def engine(runs: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         for number, run in enumerate(runs):
             assert len(read_results(tmp_path)) == number
-            yield run, outcome(run)
+            yield run, line_of(run)
 
     run_missing(RUNS, tmp_path, SETTING, engine, lambda line: None)
     assert len(read_results(tmp_path)) == 3
 
 
-def test_two_runs_that_say_the_same_are_run_once(tmp_path: Path) -> None:
+def test_two_runs_with_the_same_key_are_run_once(tmp_path: Path) -> None:
     started: list[Run] = []
-    same = replace(RUNS[0], training="learning_rate=0.3")  # as in the recipe
+    same = replace(RUNS[0], training="learning_rate=0.3")  # the rate of the recipe
     assert same.key == RUNS[0].key
     run_missing([RUNS[0], same, RUNS[1]], tmp_path, SETTING, engine_of(started), lambda line: None)
     assert [run.key for run in started] == [RUNS[0].key, RUNS[1].key]
     assert (tmp_path / RUNS_FILE).read_text().count("\n") == 2
 
 
-def test_a_failed_run_is_reported_and_runs_again_the_next_time(tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_and_run_again_the_next_time(tmp_path: Path) -> None:
     lines: list[str] = []
     started: list[Run] = []
     failing = engine_of(started, fail=lambda run: run.seed == 2)
     failures = run_missing(RUNS, tmp_path, SETTING, failing, lines.append)
-    assert failures == ["ag_news fasttext ce seed 2: ValueError: of no use"]
+    assert failures == ["ag_news fasttext ce seed 2: ValueError: invalid"]
     assert f"FAILED {failures[0]}" in lines
     assert run_missing(RUNS, tmp_path, SETTING, engine_of(started), lines.append) == []
     assert [run.seed for run in started] == [1, 2, 3, 2]
 
 
-def test_each_line_shows_how_far_it_is_and_the_time_left(tmp_path: Path) -> None:
+def test_each_line_shows_the_progress_and_the_time_left(tmp_path: Path) -> None:
     """Four runs of ten minutes on two workers."""
     lines: list[str] = []
     runs = [*RUNS, Run("ag_news", "fasttext", seed=4)]
-    add_result(tmp_path, outcome(runs[0], seconds=600))
+    add_result(tmp_path, line_of(runs[0], seconds=600))
     run_missing(runs, tmp_path, SETTING, engine_of([], seconds=600), lines.append)
     assert lines == [
-        "4 runs, of which 1 are finished",
+        "4 runs, 1 of them finished",
         "[2/4] ag_news fasttext ce seed 2: 33.33% error, 600 s; 10 min left",
         "[3/4] ag_news fasttext ce seed 3: 33.33% error, 600 s; 5 min left",
         "[4/4] ag_news fasttext ce seed 4: 33.33% error, 600 s; 0 min left",
@@ -95,10 +97,10 @@ def test_each_line_shows_how_far_it_is_and_the_time_left(tmp_path: Path) -> None
 # The time left
 
 
-def test_the_time_left_is_that_of_the_runs_most_alike(tmp_path: Path) -> None:
+def test_the_time_left_is_estimated_from_the_most_similar_runs(tmp_path: Path) -> None:
     seconds: list[tuple[Run, float]] = [
         (Run("a", "fasttext"), 10),
-        (Run("a", "fasttext", "kr-ls", seed=2), 30),  # alike: loss and seed do not count
+        (Run("a", "fasttext", "kr-ls", seed=2), 30),  # similar: loss and seed do not count
         (Run("a", "fasttext", max_train_rows=5), 1),
         (Run("b", "fasttext"), 59),
         (Run("a", "textrnn"), 900),
@@ -131,14 +133,12 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_commit_of_the_code_says_whether_the_code_differs_from_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    code = tmp_path / "kr_text" / "experiments" / "engines.py"
+def test_the_commit_is_marked_if_tracked_code_differs_from_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = tmp_path / "kr_text" / "experiments" / "code_version.py"
     for path in (code, tmp_path / "models" / "m.py", tmp_path / "README.md"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("one")
-    monkeypatch.setattr(kr_text.experiments.engines, "__file__", str(code))
+    monkeypatch.setattr(kr_text.experiments.code_version, "__file__", str(code))
     assert commit_of_code() is None
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", "--all")
@@ -163,7 +163,7 @@ def environment(datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def start(folder: Path, news: Path, environment: dict[str, str], *flags: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "kr_text", "run", str(folder / "grid.yaml"), "--workers", "2", *flags]
-    command += ["--data", str(news.parent), "--work", str(folder / "work")]
+    command += ["--results", str(folder), "--data", str(news.parent), "--work", str(folder / "work")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -172,7 +172,7 @@ def write_grid(folder: Path, *blocks: str) -> None:
     (folder / "grid.yaml").write_text(f"title: Tiny\nabout: Tiny\nruns:\n{runs}\n")
 
 
-def test_a_grid_runs_to_its_end_beside_a_run_that_fails_and_nothing_is_repeated(
+def test_a_failing_run_does_not_stop_the_grid_and_finished_runs_are_not_repeated(
     tmp_path: Path, news: Path, environment: dict[str, str]
 ) -> None:
     write_grid(tmp_path, f"seed: 1, loss: [ce, kr-ls], {SMALL}", f"seed: 2, {SMALL}")
@@ -182,7 +182,7 @@ def test_a_grid_runs_to_its_end_beside_a_run_that_fails_and_nothing_is_repeated(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err == "kr-text run: 1 of 4 runs failed, see above; the same command tries them again\n"
-    assert out.splitlines()[:2] == [f"Tiny ({tmp_path / 'grid.yaml'})", "4 runs, of which 0 are finished"]
+    assert out.splitlines()[:2] == [f"Tiny ({tmp_path / 'grid.yaml'})", "4 runs, 0 of them finished"]
     failed = [line for line in out.splitlines()[2:] if "/4] tiny_news fasttext" not in line]
     assert [line.partition(" is no file")[0] for line in failed] == [
         "FAILED nobody/nothing fasttext ce seed 1: ConnectionError: nobody/nothing"
@@ -197,12 +197,12 @@ def test_a_grid_runs_to_its_end_beside_a_run_that_fails_and_nothing_is_repeated(
     again = start(tmp_path, news, environment, "--only", "dataset=tiny_news")
     out, err = again.communicate(timeout=120)
     assert (again.returncode, err) == (0, "")
-    assert out.splitlines()[1:] == ["3 runs, of which 3 are finished"]
+    assert out.splitlines()[1:] == ["3 runs, 3 of them finished"]
     assert (tmp_path / RUNS_FILE).read_bytes() == before
 
 
 def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    for _ in range(6000):  # of 50 ms: a busy machine takes a minute to start three processes
+    for _ in range(6000):  # x 50 ms: on a busy machine, three processes take a minute to start
         if found := what():
             return found
         assert process.poll() is None, process.communicate()
@@ -210,8 +210,10 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     raise TimeoutError
 
 
-def test_a_grid_that_was_killed_goes_on_where_it_was(tmp_path: Path, news: Path, environment: dict[str, str]) -> None:
-    """The workers end with their parent; finished runs stay as they are; what was in training goes on from there."""
+def test_a_killed_grid_continues_and_its_interrupted_run_resumes(
+    tmp_path: Path, news: Path, environment: dict[str, str]
+) -> None:
+    """The workers end with their parent, and finished runs are unchanged."""
     long = "seed: 1, loss: kr-ls, training: 'num_train_epochs=100,per_device_train_batch_size=16'"
     write_grid(tmp_path, f"{long}, config_overrides: num_buckets=10", f"seed: 2-4, {SMALL}")
     process = start(tmp_path, news, environment)
@@ -237,13 +239,13 @@ def test_a_grid_that_was_killed_goes_on_where_it_was(tmp_path: Path, news: Path,
     assert 1 <= len(finished) < 4
     folder = state.parents[1]
     assert folder.name not in finished
-    for path in folder.glob("checkpoint-*/trainer_state.json"):  # what only a run that goes on can know
+    for path in folder.glob("checkpoint-*/trainer_state.json"):  # a value that only a resumed run can have
         saved = json.loads(path.read_text())
         next(entry for entry in saved["log_history"] if "eval_loss" in entry)["eval_loss"] = 123.0
         path.write_text(json.dumps(saved))
     out, err = start(tmp_path, news, environment).communicate(timeout=120)
     assert err == ""
-    assert f"4 runs, of which {len(finished)} are finished" in out
+    assert f"4 runs, {len(finished)} of them finished" in out
     assert (tmp_path / RUNS_FILE).read_bytes().startswith(before)
     assert (tmp_path / RUNS_FILE).read_text().count("\n") == len(read_results(tmp_path)) == 4
     epochs = read_results(tmp_path)[folder.name].report["epochs"]
@@ -253,22 +255,22 @@ def test_a_grid_that_was_killed_goes_on_where_it_was(tmp_path: Path, news: Path,
 
 
 def text_of(path: Path) -> str:
-    """The text of a file, if it is there."""
+    """The text of a file, empty if there is none."""
     try:
         return path.read_text()
     except FileNotFoundError:
         return ""
 
 
-def execute_in_vain(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
+def execute_in_vain(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Line:
     raise ValueError(f"seed {run.seed}\n  must be another")
 
 
 @pytest.mark.parametrize(("fresh", "num_processes"), [(True, 2), (False, 1)])
-def test_fresh_is_a_process_for_each_run(
+def test_fresh_starts_a_process_for_each_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: bool, num_processes: int
 ) -> None:
-    """A worker has a log of its own."""
+    """Each worker process writes one log."""
     monkeypatch.setattr(kr_text.experiments.engines, "execute", execute_in_vain)
     found = dict(local_processes(RUNS[:2], Setting((), str(tmp_path / "work"), 1, fresh, None)))
     assert list(found.values()) == ["ValueError: seed 1 must be another", "ValueError: seed 2 must be another"]
@@ -277,19 +279,17 @@ def test_fresh_is_a_process_for_each_run(
 
 
 class OddError(Exception):
-    """One that can be sent to no other process: it cannot be made again from its text."""
+    """An exception that cannot be unpickled, since its constructor does not take its text."""
 
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")
 
 
-def execute_oddly(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
+def execute_oddly(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Line:
     raise OddError(code=run.seed)
 
 
-def test_whatever_goes_wrong_in_a_worker_is_told_and_stands_in_its_log(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_every_error_in_a_worker_is_returned_and_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kr_text.experiments.engines, "execute", execute_oddly)
     found = dict(local_processes(RUNS[:2], Setting((), str(tmp_path), 1, False, None)))
     assert list(found.values()) == ["OddError: code 1", "OddError: code 2"]
@@ -297,7 +297,7 @@ def test_whatever_goes_wrong_in_a_worker_is_told_and_stands_in_its_log(
     assert log.read_text().count("in execute_oddly") == 2
 
 
-def test_a_model_is_kept_until_its_result_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_working_folder_is_kept_until_the_result_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     setting = replace(SETTING, work=str(tmp_path / "work"))
     folders = [tmp_path / "work" / run.key for run in RUNS[:2]]
     for folder in folders:
@@ -307,19 +307,19 @@ def test_a_model_is_kept_until_its_result_is_stored(monkeypatch: pytest.MonkeyPa
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(kr_text.experiments.results, "write_predictions", crash)
+        patch.setattr(kr_text.experiments.results, "finite", crash)
         with pytest.raises(OSError, match="no space left"):
             run_missing(RUNS[:2], tmp_path, setting, engine_of([]), lambda line: None)
     assert [folder.exists() for folder in folders] == [True, True]
-    with FileLock(f"{folders[1]}.lock"):  # another process is at it
+    with FileLock(f"{folders[1]}.lock"):  # held by another process
         run_missing(RUNS[:2], tmp_path, setting, engine_of([]), lambda line: None)
     assert [folder.exists() for folder in folders] == [False, True]
     run_missing(RUNS[:2], tmp_path, setting, engine_of([]), lambda line: None)
     assert [folder.exists() for folder in folders] == [False, False]
 
 
-def execute_or_die(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Outcome:
-    """The process that has seed 2 dies, as often as `data` says. Seed 1 is beside it until then."""
+def execute_or_die(run: Run, data: tuple[str, ...], work: str, commit: str | None) -> Line:
+    """The process of seed 2 dies `data[0]` times, while seed 1 runs in the other process."""
     path = Path(work) / f"seed-{run.seed}"
     with path.open("a") as file:
         file.write("started\n")
@@ -329,20 +329,20 @@ def execute_or_die(run: Run, data: tuple[str, ...], work: str, commit: str | Non
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     if run.seed == 1 and tries == 1:
-        time.sleep(3)  # a pool may learn of a death only when another of its runs is finished
-    return outcome(run)
+        time.sleep(3)  # a pool may notice a dead process only when another of its runs finishes
+    return line_of(run)
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
-def test_a_process_that_dies_costs_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deaths: int) -> None:
+def test_a_dying_process_costs_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deaths: int) -> None:
     monkeypatch.setattr(kr_text.experiments.engines, "execute", execute_or_die)
     runs = [replace(RUNS[0], seed=seed) for seed in (1, 2, 3, 4)]
     found = dict(local_processes(runs, Setting((str(deaths),), str(tmp_path), 2, False, None)))
     assert found.keys() == set(runs)
     failed = {run.seed: error for run, error in found.items() if isinstance(error, str)}
     assert failed.keys() == ({2} if deaths == 2 else set())
-    assert all("its process died, twice" in error for error in failed.values())
+    assert all("its process died twice" in error for error in failed.values())
     tries = [path.read_text().count("\n") for path in sorted(tmp_path.glob("seed-*"))]
     assert len(tries) == 4
     assert tries[1] == 2
-    assert sum(tries) <= 6  # at most the run beside it was interrupted too
+    assert sum(tries) <= 6  # at most one other run was interrupted

@@ -1,4 +1,4 @@
-"""A local Ray cluster, one of whose workers is killed as it trains: pytest -m ray."""
+"""A local Ray cluster: pytest -m ray."""
 
 import json
 import threading
@@ -24,33 +24,33 @@ LONG = "num_train_epochs=150,per_device_train_batch_size=16"
 
 @pytest.fixture(scope="module")
 def cluster(datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two workers. What they are told by the environment, they are told before it starts."""
+    """A cluster with two workers, which inherit the environment variables set here."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("HF_DATASETS_CACHE", str(datasets_cache))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # or it writes a token to the user's home
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # otherwise it writes a token to the user's home
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
 
 
 def setting(folder: Path, news: Path) -> Setting:
-    workers = usable_cores()  # so that a run takes one of the two
+    workers = usable_cores()  # so that each run takes one of the two workers
     return Setting((str(news.parent),), str(folder / "work"), workers, fresh=False, commit=None)
 
 
 def workers_at(folder: Path) -> list[psutil.Process]:
-    """The one that holds the lock of this run, among those of Ray that run `execute`: it names each by what it does."""
+    """The Ray worker that runs `execute` and holds the lock of this run. Ray names a process by its task."""
     workers = (each for each in psutil.Process().children(recursive=True) if "ray::execute" in " ".join(each.cmdline()))
     return [each for each in workers if f"{folder}.lock" in {file.path for file in each.open_files()}]
 
 
 def kill_the_worker_that_trains(folder: Path, killed: list[int]) -> None:
-    """Once this run has a checkpoint. Its successor finds a number in that."""
-    for _ in range(6000):  # of 50 ms, and of what it takes to look
+    """Kills the worker once its run has a checkpoint, and marks the checkpoint with a number."""
+    for _ in range(6000):  # x 50 ms
         if any(folder.glob("checkpoint-*/trainer_state.json")) and workers_at(folder):
             break
         time.sleep(0.05)
@@ -64,7 +64,7 @@ def kill_the_worker_that_trains(folder: Path, killed: list[int]) -> None:
     killed.append(worker.pid)
 
 
-def test_all_runs_arrive_once_though_a_worker_is_killed_as_it_trains(tmp_path: Path, news: Path, cluster: None) -> None:
+def test_every_run_is_stored_once_although_a_worker_is_killed(tmp_path: Path, news: Path, cluster: None) -> None:
     runs = [
         Run("tiny_news", "fasttext", "kr-ls", training=LONG, config_overrides=BUCKETS),
         Run("tiny_news", "fasttext", "ce", training=SHORT, config_overrides=BUCKETS),
@@ -82,7 +82,7 @@ def test_all_runs_arrive_once_though_a_worker_is_killed_as_it_trains(tmp_path: P
     assert (tmp_path / RUNS_FILE).read_text().count("\n") == 3
     epochs = results[runs[0].key].report["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, 151))
-    assert [epoch["validation_loss"] for epoch in epochs].count(123.0) == 1  # it went on where it was
+    assert [epoch["validation_loss"] for epoch in epochs].count(123.0) == 1  # it resumed
     assert [len(result.predictions().correct) for result in results.values()] == [60] * 3
     assert {result.report["environment"]["num_threads"] for result in results.values()} == {1}
     assert [path for path in (tmp_path / "work").iterdir() if path.suffix != ".lock"] == []

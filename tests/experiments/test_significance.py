@@ -77,7 +77,7 @@ def test_bootstrap_of_one_seed_agrees_with_scipy() -> None:
 
 
 def behrens_fisher_half(*parts: tuple[float, int]) -> float:
-    """Half of the 95% interval of a sum of scaled t variables, by sampling. Each part is (variance, degrees of freedom)."""
+    """Half of the 95% interval of a sum of t variables, by sampling. Each part: variance and degrees of freedom."""
     rng = np.random.default_rng(11)
     return float(np.quantile(np.abs(sum(v**0.5 * rng.standard_t(freedom, 10**6) for v, freedom in parts)), 0.95))
 
@@ -103,7 +103,7 @@ def test_if_only_seeds_vary_the_bootstrap_is_students_t_test(num_seeds: int) -> 
 
 
 def test_the_interaction_of_rows_and_seeds_counts_once() -> None:
-    """100 seeds x 100 rows, all independent: the variance of the mean is 1 / 10,000; crossed resampling gives 3 times it."""
+    """100 seeds x 100 rows, all independent: the variance of the mean is 1 / 10,000. Crossed resampling triples it."""
     differences = np.random.default_rng(5).normal(size=(100, 100))
     test = paired_bootstrap(differences, np.zeros_like(differences))
     assert test.high - test.low == pytest.approx(2 * scipy.stats.t.ppf(0.975, 99) / 100, rel=0.15)
@@ -138,9 +138,7 @@ def test_equal_errors_have_a_p_value_of_1() -> None:
 
 @pytest.mark.parametrize(("num_rows", "p_value"), [(1, 1.0), (2, 0.5), (11, 1 / 1024)])
 @pytest.mark.parametrize("difference", [1.0, 0.1])  # 0.1 is not a binary fraction: its mean has a rounding error
-def test_rows_with_equal_differences_are_compared_by_a_sign_test(
-    num_rows: int, p_value: float, difference: float
-) -> None:
+def test_rows_with_equal_differences_get_a_sign_test(num_rows: int, p_value: float, difference: float) -> None:
     test = paired_bootstrap(np.zeros((2, num_rows)), np.full((2, num_rows), difference))
     assert test.difference == pytest.approx(-difference)
     assert test.p_value == p_value
