@@ -1,9 +1,10 @@
-"""Chooses settings by the validation error: of learning rates and epochs for cross-entropy, and of each loss.
+"""Chooses settings by validation error: learning rates and epochs with cross-entropy, then the settings of each loss.
 
-    python scripts/choose_settings.py results/tuning results/table3.yaml results/chosen.yaml
+    python scripts/choose_settings.py results/tuning scripts/grids
 
-Reads what `kr-text run results/tuning/*.yaml` left. Prints every try as a Markdown table (the test error has no part in
-the choice, and is not shown), writes it to README.md beside the runs, and the grid of the losses with their settings.
+Reads the results of the grids in scripts/grids/tuning. Prints every try as a Markdown table, writes the table to
+README.md in the folder of results, and writes scripts/grids/chosen.yaml, the grid of the losses with their chosen
+settings. The test error has no influence on the choice and is not shown.
 """
 
 import argparse
@@ -22,42 +23,46 @@ from kr_text.formats.markdown import format_number, markdown_table
 from kr_text.formats.whole_files import write_text
 from kr_text.losses.by_name import NAMES
 
-Tries = dict[Run, float]  # seed 0 for all of them -> mean validation error, %
+Tries = dict[Run, float]  # run with seed 0 -> mean validation error over the seeds, %
 Contest = tuple[str, str, int | None, str]  # model, data set, training rows (None: all), loss
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the table and the grid."""
+    """Writes the table and the grid of the chosen settings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tuning", type=Path, help="folder with the runs")
-    parser.add_argument("table3", type=Path, help="grid whose numbers of seeds they get")
-    parser.add_argument("grid", type=Path, help="file for the grid of the chosen settings")
+    parser.add_argument("results", type=Path, help="folder with the results of the tries")
+    parser.add_argument(
+        "grids", type=Path, help="folder with the grids: tuning/*.yaml are the tries, table3.yaml has the seeds"
+    )
     flags = parser.parse_args(argv)
-    results = tried(flags.tuning)
-    tries = mean_validation_errors(results)
-    table = tries_table(tries, seeds_by_try(results))
-    write_text(table, flags.tuning / "README.md")
-    write_text(chosen_grid(tries, read_grid(flags.table3), seeds_by_try(results)), flags.grid)
+    results = tried(flags.results, flags.grids / "tuning")
+    tries, num_seeds = mean_validation_errors(results), seeds_by_try(results)
+    table = tries_table(tries, num_seeds)
+    write_text(table, flags.results / "README.md")
+    write_text(chosen_grid(tries, read_grid(flags.grids / "table3.yaml"), num_seeds), flags.grids / "chosen.yaml")
     print(table)
 
 
-def tried(tuning: Path) -> list[Result]:
-    """The results of the grids' runs, and of no others: every loss has the tries that these ask for.
+def tried(folder: Path, grids: Path) -> list[Result]:
+    """The results of all runs in the grids. Other results in the folder are ignored.
 
     Raises:
-        ValueError: some are not there yet.
+        ValueError: A run has no result yet.
     """
-    results, keys = read_results(tuning), set[str]()
-    for path in sorted(tuning.glob("*.yaml")):
+    results, keys = read_results(folder), set[str]()
+    for path in sorted(grids.glob("*.yaml")):
         runs = read_grid(path).runs
         if missing := [run for run in runs if run.key not in results]:
-            raise ValueError(f"{path}: {len(missing)} of {len(runs)} runs are not finished: kr-text run {path}")
+            raise ValueError(
+                f"{path}: all runs must be finished, {len(missing)} of {len(runs)} are not: "
+                f"kr-text run {path} --results {folder}"
+            )
         keys.update(run.key for run in runs)
     return [result for key, result in results.items() if key in keys]
 
 
 def mean_validation_errors(results: Iterable[Result]) -> Tries:
-    """The mean over the seeds of each setting that was tried."""
+    """The mean validation error of each try over its seeds."""
     errors: dict[Run, list[float]] = defaultdict(list)
     for result in results:
         error = result.report["validation_metrics"]["error_rate"]
@@ -67,12 +72,12 @@ def mean_validation_errors(results: Iterable[Result]) -> Tries:
 
 
 def seeds_by_try(results: Iterable[Result]) -> dict[Run, int]:
-    """How many seeds each setting was tried with."""
+    """The number of seeds of each try."""
     return Counter(replace(result.run, seed=0) for result in results)
 
 
 def contests(tries: Tries) -> dict[Contest, list[Run]]:
-    """The tries that stand against each other, the best first; a tie goes to the one that was tried first."""
+    """The tries of each contest, best first. Equal tries keep their order."""
     groups: dict[Contest, list[Run]] = defaultdict(list)
     for run in tries:
         groups[run.model, run.dataset, run.max_train_rows, run.loss].append(run)
@@ -85,7 +90,7 @@ def _order(contest: Contest) -> tuple[str, str, float, int]:
 
 
 def tries_table(tries: Tries, num_seeds: Mapping[Run, int]) -> str:
-    """All tries as Markdown."""
+    """All tries as a Markdown page."""
     rows = []
     for (model, dataset, num_rows, loss), runs in contests(tries).items():
         rows += [
@@ -103,16 +108,16 @@ def tries_table(tries: Tries, num_seeds: Mapping[Run, int]) -> str:
         ]
     headings = ["model", "data", "training rows", "loss", "setting", "seeds", "validation error, %", ""]
     return (
-        "# What was tried, on validation rows\n\nMeans over the seeds of each try. Rates and epochs are those that "
-        "cross-entropy chose; the losses' own settings had the same number of tries each.\n\n"
+        "# Settings tried on validation rows\n\nMeans over the seeds of each try. Learning rates and epochs were "
+        "chosen with cross-entropy. Every loss had the same number of tries for its own settings.\n\n"
         + markdown_table(headings, rows)
-        + "\n\n```sh\nkr-text run results/tuning/*.yaml --data data\n"
-        "python scripts/choose_settings.py results/tuning results/table3.yaml results/chosen.yaml\n```\n"
+        + "\n\n```sh\nkr-text run scripts/grids/tuning/*.yaml --results results/tuning --data data\n"
+        "python scripts/choose_settings.py results/tuning scripts/grids\n```\n"
     )
 
 
 def chosen_grid(tries: Tries, table3: Grid, seeds_of_tries: Mapping[Run, int]) -> str:
-    """The grid of the losses with their chosen settings, with as many seeds as cross-entropy has in Table 3."""
+    """The grid of the losses with their chosen settings, with the number of seeds of cross-entropy in Table 3."""
     num_seeds = Counter((run.model, run.dataset, run.max_train_rows) for run in table3.runs if run.loss == "ce")
     compared = {contest: runs for contest, runs in contests(tries).items() if contest[-1] != "ce"}
     if missing := [" ".join(contest[:2]) for contest in compared if not num_seeds[contest[:3]]]:
@@ -128,8 +133,9 @@ def chosen_grid(tries: Tries, table3: Grid, seeds_of_tries: Mapping[Run, int]) -
     content = {
         "title": "Table 3 with settings of each loss chosen on validation rows",
         "about": "The smoothing of LS, and alpha and its truncation for KR and KR-LS, are the best of six tries each "
-        f"by validation error, the mean over so many seeds: {seeds} (all tries are in results/tuning). Of a single "
-        "seed, chance has a part in the choice. All else is as in Table 3.",
+        f"by validation error, averaged over these numbers of seeds: {seeds} (all tries are in results/tuning). With "
+        "a single seed the choice depends partly on chance. Everything else is as in Table 3.",
+        "section": "chosen",
         "runs": blocks,
     }
     note = "# Written by scripts/choose_settings.py\n"

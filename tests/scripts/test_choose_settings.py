@@ -7,13 +7,13 @@ from choose_settings import contests, main, mean_validation_errors
 from kr_text.experiments.grids import read_grid
 from kr_text.experiments.results import add_result, read_results
 from kr_text.experiments.run import Run
-from result_cases import outcome
+from result_cases import line_of
 
 RIGHT, WRONG = True, False
-# setting: validation errors of the seeds, and whether the test rows are right
+# setting: validation errors of the seeds, and whether the test rows are correct
 KR = {
     "alpha=0.1": ([4.0, 10.0], RIGHT),  # the best seed, and the best test error
-    "alpha=0.3": ([6.0, 6.0], WRONG),  # the least mean
+    "alpha=0.3": ([6.0, 6.0], WRONG),  # the lowest mean
     "alpha=1": ([6.0, 7.0], RIGHT),
 }
 CE = {"learning_rate=0.1": ([9.0, 9.0], RIGHT), "learning_rate=0.3": ([8.0, 8.5], WRONG)}
@@ -21,16 +21,16 @@ CE = {"learning_rate=0.1": ([9.0, 9.0], RIGHT), "learning_rate=0.3": ([8.0, 8.5]
 
 @pytest.fixture
 def tuning(tmp_path: Path) -> Path:
-    """Runs of cross-entropy with several learning rates, and of KR with several alphas."""
+    """Results of cross-entropy with several learning rates and of KR with several alphas, and their grid."""
     for loss, field, tries in (("ce", "training", CE), ("kr", "loss_overrides", KR)):
         for setting, (errors, right) in tries.items():
             for seed, error in enumerate(errors, 101):
                 for model, rows in (("fasttext", None), ("textrnn", 500)):
                     run = Run("ag_news", model, loss, seed, rows)
-                    if loss == "kr" and model == "textrnn":  # at the rate that cross-entropy chose
+                    if loss == "kr" and model == "textrnn":  # at the best rate of cross-entropy
                         run = replace(run, training="learning_rate=0.3")
                     run = replace(run, **{field: setting})  # type: ignore[arg-type]  # a str, whichever field it is
-                    add_result(tmp_path / "tuning", outcome(run, validation=error, correct=[right]))
+                    add_result(tmp_path / "tuning", line_of(run, validation=error, correct=[right]))
     blocks = [
         "{dataset: ag_news, model: fasttext, loss: ce, seed: 101-102, "
         "training: [learning_rate=0.1, learning_rate=0.3]}",
@@ -40,22 +40,24 @@ def tuning(tmp_path: Path) -> Path:
         "{dataset: ag_news, model: textrnn, loss: kr, seed: 101-102, max_train_rows: 500, training: learning_rate=0.3, "
         "loss_overrides: [alpha=0.1, alpha=0.3, alpha=1]}",
     ]
-    (tmp_path / "tuning" / "tries.yaml").write_text("\n  - ".join(["title: t\nabout: a\nruns:", *blocks]))
+    (tmp_path / "grids" / "tuning").mkdir(parents=True)
+    (tmp_path / "grids" / "tuning" / "tries.yaml").write_text("\n  - ".join(["title: t\nabout: a\nruns:", *blocks]))
     return tmp_path / "tuning"
 
 
 @pytest.fixture
-def table3(tmp_path: Path) -> Path:
-    path = tmp_path / "table3.yaml"
-    path.write_text(
+def grids(tuning: Path) -> Path:
+    """The folder of grids, with the grid of Table 3."""
+    folder = tuning.parent / "grids"
+    (folder / "table3.yaml").write_text(
         "title: t\nabout: a\nruns:\n"
         "  - {dataset: ag_news, model: fasttext, loss: [ce, kr], seed: 1-10}\n"
         "  - {dataset: ag_news, model: textrnn, loss: [ce, kr], seed: 1-3, max_train_rows: 500}\n"
     )
-    return path
+    return folder
 
 
-def test_the_least_mean_validation_error_is_chosen_and_the_test_error_has_no_part_in_it(tuning: Path) -> None:
+def test_the_lowest_mean_validation_error_is_chosen_whatever_the_test_error(tuning: Path) -> None:
     tries = mean_validation_errors(read_results(tuning).values())
     assert len(tries) == 10
     assert sorted(set(tries.values())) == [6.0, 6.5, 7.0, 8.25, 9.0]
@@ -66,24 +68,26 @@ def test_the_least_mean_validation_error_is_chosen_and_the_test_error_has_no_par
     assert [run.training for run in ranked[(*places[0], "ce")]] == ["learning_rate=0.3", "learning_rate=0.1"]
 
 
-def test_nothing_is_chosen_before_all_have_had_their_tries(tuning: Path, table3: Path, tmp_path: Path) -> None:
+def test_nothing_is_chosen_before_all_tries_are_finished(tuning: Path, grids: Path) -> None:
     block = "{dataset: ag_news, model: fasttext, loss: kr, seed: [101, 102], loss_overrides: [alpha=0.3, alpha=2]}"
-    (tuning / "losses.yaml").write_text(f"title: t\nabout: a\nruns:\n  - {block}\n")
-    with pytest.raises(ValueError, match=r"losses\.yaml: 2 of 4 runs are not finished: kr-text run .*losses\.yaml"):
-        main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
-    assert not (tmp_path / "chosen.yaml").exists()
+    (grids / "tuning" / "losses.yaml").write_text(f"title: t\nabout: a\nruns:\n  - {block}\n")
+    with pytest.raises(
+        ValueError, match=r"losses\.yaml: all runs must be finished, 2 of 4 are not: kr-text run .*losses\.yaml"
+    ):
+        main([str(tuning), str(grids)])
+    assert not (grids / "chosen.yaml").exists()
 
 
-def test_a_tie_goes_to_the_first(tmp_path: Path) -> None:
+def test_a_tie_goes_to_the_first_try(tmp_path: Path) -> None:
     for setting in ("alpha=9", "alpha=1"):
-        add_result(tmp_path, outcome(Run("a", "fasttext", "kr", loss_overrides=setting), validation=5.0))
+        add_result(tmp_path, line_of(Run("a", "fasttext", "kr", loss_overrides=setting), validation=5.0))
     tries = mean_validation_errors(read_results(tmp_path).values())
     assert contests(tries)["fasttext", "a", None, "kr"][0].loss_overrides == "alpha=9"
 
 
-def test_tries_on_all_rows_and_on_some_do_not_stand_against_each_other(tmp_path: Path) -> None:
+def test_tries_on_different_numbers_of_rows_are_not_compared(tmp_path: Path) -> None:
     for rows, setting, error in ((500, "learning_rate=0.1", 9.0), (None, "learning_rate=0.3", 5.0)):
-        add_result(tmp_path, outcome(Run("a", "charcnn", "ce", 0, rows, training=setting), validation=error))
+        add_result(tmp_path, line_of(Run("a", "charcnn", "ce", 0, rows, training=setting), validation=error))
     ranked = contests(mean_validation_errors(read_results(tmp_path).values()))
     assert {group: [run.training for run in runs] for group, runs in ranked.items()} == {
         ("charcnn", "a", 500, "ce"): ["learning_rate=0.1"],
@@ -92,51 +96,52 @@ def test_tries_on_all_rows_and_on_some_do_not_stand_against_each_other(tmp_path:
     assert next(iter(ranked))[2] == 500
 
 
-def test_losses_stand_in_the_order_of_table_3(tmp_path: Path) -> None:
+def test_losses_are_in_the_order_of_table_3(tmp_path: Path) -> None:
     for loss in ("kr-ls", "ls", "kr", "ce"):
-        add_result(tmp_path, outcome(Run("a", "fasttext", loss), validation=5.0))
+        add_result(tmp_path, line_of(Run("a", "fasttext", loss), validation=5.0))
     ranked = contests(mean_validation_errors(read_results(tmp_path).values()))
     assert [loss for _, _, _, loss in ranked] == ["ce", "ls", "kr", "kr-ls"]
 
 
-def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, table3: Path, tmp_path: Path) -> None:
-    main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
-    grid = read_grid(tmp_path / "chosen.yaml")
+def test_the_grid_has_the_chosen_settings_with_the_seeds_of_table_3(tuning: Path, grids: Path) -> None:
+    main([str(tuning), str(grids)])
+    grid = read_grid(grids / "chosen.yaml")
     fasttext = [Run("ag_news", "fasttext", "kr", seed, None, "alpha=0.3") for seed in range(1, 11)]
     textrnn = [
         Run("ag_news", "textrnn", "kr", seed, 500, "alpha=0.3", training="learning_rate=0.3") for seed in range(1, 4)
     ]
     assert set(grid.runs) == {*fasttext, *textrnn}
-    assert "the mean over so many seeds: fasttext 2, textrnn 2 (all" in grid.about
+    assert "averaged over these numbers of seeds: fasttext 2, textrnn 2 (all" in grid.about
+    assert grid.section == "chosen"
 
 
-def test_a_result_that_no_grid_asks_for_is_no_try(tuning: Path, table3: Path, tmp_path: Path) -> None:
-    """A try of one step, a setting that only one loss had, and a run of an older recipe, whose key is another."""
+def test_results_outside_the_grids_are_ignored(tuning: Path, grids: Path) -> None:
+    """A run of two steps, a setting that only one loss has, and a run of an older recipe, which has another key."""
     before = (tuning / "runs.jsonl").read_bytes()
     for setting, training in (("alpha=1", "max_steps=2"), ("alpha=0.5", None)):
         run = Run("ag_news", "fasttext", "kr", 101, loss_overrides=setting, training=training)
-        add_result(tuning, outcome(run, validation=0.5))
-    older = outcome(Run("ag_news", "fasttext", "kr", 101, loss_overrides="alpha=1"), validation=0.5)
-    older.line["key"] = "0123456789abcdef"
+        add_result(tuning, line_of(run, validation=0.5))
+    older = line_of(Run("ag_news", "fasttext", "kr", 101, loss_overrides="alpha=1"), validation=0.5)
+    older["key"] = "0123456789abcdef"
     add_result(tuning, older)
     assert len((tuning / "runs.jsonl").read_bytes()) > len(before)
-    main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
-    chosen = {run.loss_overrides for run in read_grid(tmp_path / "chosen.yaml").runs if run.model == "fasttext"}
+    main([str(tuning), str(grids)])
+    chosen = {run.loss_overrides for run in read_grid(grids / "chosen.yaml").runs if run.model == "fasttext"}
     assert chosen == {"alpha=0.3"}
 
 
-def test_a_loss_without_cross_entropy_in_table_3_is_refused(tuning: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.yaml").write_text(
+def test_a_loss_without_cross_entropy_in_table_3_is_refused(tuning: Path, grids: Path) -> None:
+    (grids / "table3.yaml").write_text(
         "title: t\nabout: a\nruns:\n  - {dataset: ag_news, model: fasttext, loss: ce, seed: 1}\n"
     )
     with pytest.raises(ValueError, match="cross-entropy wherever a loss was tried, and has none for textrnn ag_news"):
-        main([str(tuning), str(tmp_path / "other.yaml"), str(tmp_path / "chosen.yaml")])
+        main([str(tuning), str(grids)])
 
 
 def test_the_table_has_every_try_and_marks_the_chosen_ones(
-    tuning: Path, table3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tuning: Path, grids: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(tuning), str(table3), str(tmp_path / "chosen.yaml")])
+    main([str(tuning), str(grids)])
     table = (tuning / "README.md").read_text()
     assert capsys.readouterr().out == f"{table}\n"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "ag_news" in line]

@@ -13,7 +13,7 @@ CLASSES = {"ag_news": 4, "yahoo_answers": 10, "yelp_review_full": 5}
 
 @pytest.fixture
 def slices(tmp_path: Path, datasets_cache: Path) -> Path:
-    """The three data sets in their own form, cut to a few rows."""
+    """The three data sets in their original format, cut to a few rows."""
     for name, num_labels in CLASSES.items():
         folder = tmp_path / "slices" / name
         folder.mkdir(parents=True)
@@ -27,21 +27,41 @@ def slices(tmp_path: Path, datasets_cache: Path) -> Path:
     return tmp_path / "slices"
 
 
-def test_the_published_grids_are_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {path: path.read_bytes() for path in reproduce_table3.GRIDS.glob("*.yaml")}
-    ran: list[str] = []
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of `kr-text`, which are noted and not run."""
+    ran: list[list[str]] = []
 
     def kr_text(argv: list[str]) -> int:
-        ran.append(argv[0])
+        ran.append(argv)
         return 0
 
     monkeypatch.setattr(reproduce_table3, "kr_text", kr_text)
-    monkeypatch.chdir(reproduce_table3.GRIDS.parent)
+    return ran
+
+
+def test_the_published_grids_are_not_changed(monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]) -> None:
+    before = {path: path.read_bytes() for path in reproduce_table3.GRIDS.glob("*.yaml")}
+    monkeypatch.chdir(reproduce_table3.ROOT)
     assert reproduce_table3.main(["--results", "results"]) == 0
     with pytest.raises(SystemExit):
         reproduce_table3.main(["--full", "--results", "results"])
-    assert ran == ["run", "report"]
+    grids = [str(reproduce_table3.GRIDS / name) for name in ("table3.yaml", "chosen.yaml")]
+    assert commands == [
+        ["run", *grids, "--results", "results", "--data"],
+        ["report", "results", "--grids", str(reproduce_table3.GRIDS)],
+    ]
     assert {path: path.read_bytes() for path in reproduce_table3.GRIDS.glob("*.yaml")} == before
+
+
+def test_another_folder_gets_copies_of_the_two_grids(tmp_path: Path, commands: list[list[str]]) -> None:
+    assert reproduce_table3.main(["--data", "data", "--results", str(tmp_path), "--", "--only", "seed=1"]) == 0
+    copies = [tmp_path / "grids" / name for name in ("table3.yaml", "chosen.yaml")]
+    assert commands == [
+        ["run", *map(str, copies), "--results", str(tmp_path), "--data", "data", "--only", "seed=1"],
+        ["report", str(tmp_path), "--grids", str(tmp_path / "grids")],
+    ]
+    assert [read_grid(copy) for copy in copies] == [read_grid(reproduce_table3.GRIDS / copy.name) for copy in copies]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +83,8 @@ def test_the_full_grid_takes_its_first_steps_on_slices(
     assert "Table 3" in (results / "report.md").read_text()
 
 
-def test_the_full_grid_is_planned_on_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce_table3, "kr_text", lambda argv: 0)
+def test_the_full_grid_is_planned_on_all_rows(tmp_path: Path, commands: list[list[str]]) -> None:
     assert reproduce_table3.main(["--full", "--results", str(tmp_path)]) == 0
-    planned = [run for name in ("table3", "chosen") for run in read_grid(tmp_path / f"{name}.yaml").runs]
-    assert all(run.max_train_rows is None for run in planned)  # so that the page finds what was run
+    planned = [run for name in ("table3", "chosen") for run in read_grid(tmp_path / "grids" / f"{name}.yaml").runs]
+    assert all(run.max_train_rows is None for run in planned)
     assert {run.model for run in planned} == set(MODELS)
