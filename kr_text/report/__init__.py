@@ -1,1 +1,1 @@
-"""The report page of a folder of results: `kr_text.report.page.write_page`."""
+"""The report page of a folder of results; see `kr_text.report.page.write_page`."""

@@ -1,4 +1,4 @@
-"""What the report page is made of: sections with paragraphs, tables and figures, and these as Markdown."""
+"""Content of the report page: sections of paragraphs, tables and figures, and their Markdown."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """Plain text in columns, and what they are."""
+    """A table of plain text with a caption."""
 
     caption: str
     headings: tuple[str, ...]
@@ -24,13 +24,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing.
+    """A drawing with a caption.
 
     Attributes:
-        name: of its file, without extension, and of nothing else on the page.
-        svg: the drawing, an element `svg`.
-        caption: what it shows.
-        alt: what one sees there, for those who cannot.
+        name: File name without extension, unique on the page; see `slug`.
+        svg: Element `svg`.
+        caption: Text below the drawing.
+        alt: Description for readers who cannot see the drawing.
     """
 
     name: str
@@ -44,7 +44,16 @@ Block = Paragraph | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: what was asked, how much of it is finished, what was found, and the command that finds it."""
+    """A section of the page.
+
+    Attributes:
+        name: Anchor, unique on the page.
+        title: Heading.
+        about: Introduction.
+        progress: Number of finished runs, as a sentence.
+        command: Shell commands that produce the numbers.
+        blocks: Content.
+    """
 
     name: str
     title: str
@@ -54,14 +63,23 @@ class Section:
     blocks: tuple[Block, ...]
 
     def markdown(self) -> str:
-        """The section as Markdown, its figures in the folder `figures` beside it."""
+        """The section as Markdown; its figures are in the folder `figures`."""
         parts = [f"## {escaped(self.title)}", escaped(self.about), escaped(self.progress)]
         parts += [_block_markdown(block) for block in self.blocks]
         return "\n\n".join([*filter(None, parts), f"```sh\n{self.command}\n```"])
 
 
+def slug(*parts: object) -> str:
+    """Joins parts with hyphens into a name that is safe in file names, CSS classes and ids.
+
+    >>> slug("noise", "my data.csv", 1)
+    'noise-my-data-csv-1'
+    """
+    return re.sub(r"[^\w-]", "-", "-".join(map(str, parts)))
+
+
 def escaped(text: str) -> str:
-    """The text with what Markdown would take for markup made harmless, in one line."""
+    """Text on one line with the Markdown markup characters escaped."""
     return re.sub(r"([\\`*<#])", r"\\\1", " ".join(text.split()))
 
 

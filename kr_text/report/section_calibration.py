@@ -1,64 +1,80 @@
-"""A section of the report page: how far the probabilities can be trusted, before and after temperature scaling."""
+"""Section of the report page on the calibration of the probabilities, before and after temperature scaling."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kr_text.evaluation.calibration import reliability
 from kr_text.experiments.grids import Grid
 from kr_text.experiments.results import Result
 from kr_text.formats.markdown import Number, format_number
-from kr_text.report.blocks import Block, Figure, Paragraph, Table
-from kr_text.report.figures import reliability_diagrams
-from kr_text.report.section_errors import Pair
+from kr_text.report.blocks import Block, Figure, Paragraph, Table, slug
+from kr_text.report.comparisons import Pair
+from kr_text.report.figures import Bin, reliability_diagrams
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, mean_text, place_names
 
-CALIBRATION = {"nll": "NLL", "brier_score": "Brier", "ece": "ECE"}
-SHOWN = ("CE", "LS", "KR", "KR-LS")  # in the diagrams, where there are the first and the last
-MIN_ROWS = 20  # of a bin that is shown: of fewer, the accuracy says little
+METRICS = {"nll": "NLL", "brier_score": "Brier", "ece": "ECE"}
+SHOWN = ("CE", "LS", "KR", "KR-LS")  # in the diagrams; a place needs the first and the last
+MIN_ROWS = 20  # in a bin that is drawn: the accuracy of fewer rows says little
+
+
+def calibration_blocks(study: Study, grid: Grid) -> list[Block]:
+    """Calibration by place and loss, and reliability diagrams of `SHOWN`."""
+    cells = study.cells(grid)
+    if not cells:
+        return []
+    by_dataset: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_dataset.setdefault(cell.setting.dataset, []).append(cell)
+    figures = [
+        reliability_figure(of_dataset, slug(grid.name, "reliability", dataset))
+        for dataset, of_dataset in by_dataset.items()
+    ]
+    return [calibration_findings(cells), calibration_table(cells), *filter(None, figures)]
 
 
 def calibration_table(cells: Sequence[Cell]) -> Table:
-    """Calibration by place and loss, before and after temperature scaling, means over the seeds."""
-    headings = [f"{name}{when}" for name in CALIBRATION.values() for when in ("", " scaled")]
+    """Calibration metrics by place and loss, before and after temperature scaling, as means over the seeds."""
+    headings = [f"{name}{when}" for name in METRICS.values() for when in ("", " scaled")]
     rows = []
     for cell in cells:
         numbers = [mean_text(cell, lambda result: result.report["temperature_scaling"]["temperature"], 2)]
-        for name in CALIBRATION:
+        for name in METRICS:
             numbers += [mean_text(cell, _metric(name, scaled=False)), mean_text(cell, _metric(name, scaled=True))]
         numbers.append(mean_text(cell, _metric("aurc", scaled=False)))
         names = place_names(place(cell.setting), cell.results)
         rows.append((*names, loss_name(cell.setting), str(len(cell.results)), *numbers))
     caption = (
-        "Test rows, means over the seeds: the temperature with the least NLL on validation rows; NLL in nats, Brier "
-        "score and expected calibration error (15 bins), as they are and scaled by that temperature; area under the "
-        "risk-coverage curve. Lower is better, and a temperature above 1 says overconfident."
+        "Test rows, means over the seeds. The temperature minimizes the NLL of the validation rows; above 1 the "
+        "classifier is overconfident. NLL in nats, Brier score and expected calibration error (ECE, 15 bins) before "
+        "and after scaling by that temperature; area under the risk-coverage curve (AURC). Lower metrics are better."
     )
     return Table(caption, (*PLACE_HEADINGS, "loss", "seeds", "temperature", *headings, "AURC"), tuple(rows))
 
 
 def calibration_findings(cells: Sequence[Cell]) -> Paragraph:
-    """How often KR-LS has the smaller mean, before and after scaling, and what scaling does to the ECE."""
+    """Number of settings where KR-LS beats CE in each metric, and the mean ECE, before and after scaling."""
     pairs = [
         (ours, ce)
-        for those in places(cells).values()
-        for ce in those
+        for at_place in places(cells).values()
+        for ce in at_place
         if loss_name(ce.setting) == "CE"
-        for ours in those
+        for ours in at_place
         if loss_name(ours.setting) == "KR-LS"
     ]
     counts = []
-    for name, heading in CALIBRATION.items():
+    for name, heading in METRICS.items():
         before, after = (_num_smaller(pairs, _metric(name, scaled=scaled)) for scaled in (False, True))
         counts.append(f"{heading}: {before} before temperature scaling, {after} after")
-    text = f"Of {len(pairs)} settings with both, KR-LS has the smaller mean than CE in so many. {'; '.join(counts)}."
+    text = f"Number of settings, of {len(pairs)}, where KR-LS has a lower mean than CE. {'; '.join(counts)}."
     if pairs:
-        means = [
-            " to ".join(format_number(_mean_ece(those, scaled=scaled), 3) for scaled in (False, True))
-            for those in zip(*pairs, strict=True)
-        ]
-        text += f" One temperature takes the mean ECE over these of KR-LS from {means[0]}, that of CE from {means[1]}."
+        ours, ce = (
+            " to ".join(format_number(_mean_ece(method, scaled=scaled), 3) for scaled in (False, True))
+            for method in zip(*pairs, strict=True)
+        )
+        text += (
+            f" Temperature scaling changes the mean ECE over these settings from {ours} with KR-LS, from {ce} with CE."
+        )
     return Paragraph(text)
 
 
@@ -78,43 +94,35 @@ def _metric(name: str, *, scaled: bool) -> Callable[[Result], Number]:
     return number
 
 
-def calibration_blocks(study: Study, grid: Grid) -> list[Block]:
-    """Calibration by place and loss, and reliability diagrams of CE and KR-LS."""
-    cells = study.cells(grid)
-    if not cells:
-        return []
-    datasets = dict.fromkeys(cell.setting.dataset for cell in cells)
-    figures = [reliability_figure([cell for cell in cells if cell.setting.dataset == name], name) for name in datasets]
-    return [calibration_findings(cells), calibration_table(cells), *filter(None, figures)]
+def reliability_figure(cells: Sequence[Cell], name: str) -> Figure | None:
+    """Reliability diagrams of one data set, one for each place with CE and KR-LS; None without any.
 
-
-def reliability_figure(cells: Sequence[Cell], dataset: str) -> Figure | None:
-    """A diagram for each place that has both CE and KR-LS, all seeds together; None where there is no such place.
-
-    Nor where no bin has rows enough.
+    A loss is drawn if at least one of its bins has `MIN_ROWS` rows.
     """
     panels = []
-    for where, those in places(cells).items():
-        shown = {loss_name(cell.setting): cell for cell in those if loss_name(cell.setting) in SHOWN}
-        bins = {name: of_name for name in SHOWN if name in shown and (of_name := _bins(shown[name]))}
+    for where, at_place in places(cells).items():
+        shown = {loss_name(cell.setting): cell for cell in at_place if loss_name(cell.setting) in SHOWN}
+        bins = {loss: found for loss in SHOWN if loss in shown and (found := _bins(shown[loss]))}
         if {SHOWN[0], SHOWN[-1]} <= bins.keys():
             results = [result for cell in shown.values() for result in cell.results]
             title = ", ".join(place_names(where, results)[1:]) + " rows"
             panels.append((title, list(bins.items())))
     if not panels:
         return None
-    name = f"reliability-{dataset}"
+    dataset = cells[0].setting.dataset
     caption = (
-        f"{dataset}: accuracy of the test rows by confidence, all seeds together, in those of 15 bins that have "
-        f"{MIN_ROWS} rows. Below the thin line the classifier is overconfident. The probabilities are those that are "
-        "kept, to 1/250."
+        f"{dataset}: accuracy on the test rows by confidence, all seeds together, for those of 15 bins with at least "
+        f"{MIN_ROWS} rows. Below the thin line the classifier is overconfident."
     )
     alt = f"Reliability diagrams of {', '.join(SHOWN)} on {dataset} for {'; '.join(title for title, _ in panels)}."
     return Figure(name, reliability_diagrams(panels, name), caption, alt)
 
 
-def _bins(cell: Cell) -> list[tuple[float, float, int]]:
-    predictions = [result.predictions() for result in cell.results]
-    confidence = np.concatenate([each.probabilities.max(axis=1) for each in predictions])
-    bins = reliability(confidence, np.concatenate([each.correct for each in predictions]))
-    return [each for each in bins if each[2] >= MIN_ROWS]
+def _bins(cell: Cell) -> list[Bin]:
+    """Mean confidence and accuracy of each bin with `MIN_ROWS` rows, over all seeds."""
+    totals = np.sum([result.predictions().bins for result in cell.results], axis=0)  # (15, 3)
+    return [
+        (float(confidence / num_rows), float(num_correct / num_rows))
+        for num_rows, confidence, num_correct in totals
+        if num_rows >= MIN_ROWS
+    ]

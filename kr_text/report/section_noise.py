@@ -1,4 +1,4 @@
-"""A section of the report page: training rows with wrong labels, what they do to the error, and which are found."""
+"""Section of the report page on wrong training labels: their effect on the error, and how many of them are found."""
 
 import re
 from collections.abc import Sequence
@@ -8,30 +8,41 @@ import numpy as np
 from kr_text.experiments.grids import Grid
 from kr_text.experiments.results import Result
 from kr_text.formats.markdown import Number
-from kr_text.report.blocks import Block, Figure, Table
+from kr_text.report.blocks import Block, Figure, Table, slug
+from kr_text.report.comparisons import with_baselines
 from kr_text.report.figures import Curve, Panel, curves
-from kr_text.report.section_errors import error_blocks, with_baselines
+from kr_text.report.section_errors import error_blocks
 from kr_text.report.study import Cell, Study, places
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, spread_text
 
-NOISY = re.compile(r"(.+)_noise(\d+)")  # such a data set: what it is made of, and % of wrong training labels
+NOISY = re.compile(r"(.+)_noise(\d+)")  # name of a noisy data set: clean data set, and % of wrong training labels
 RATE = "wrong training labels, %"
 
 
+def noise_blocks(study: Study, grid: Grid) -> list[Block]:
+    """Test errors as tables and by noise rate, and the share of wrong labels that each loss finds."""
+    cells = with_baselines(study, study.cells(grid))
+    if not cells:
+        return []
+    figures = noise_figures(study, cells, grid.name)
+    return [*error_blocks(study, grid), *figures, *filter(None, [wrong_label_table(cells)])]
+
+
 def wrong_label_table(cells: Sequence[Cell]) -> Table | None:
-    """How well each loss finds the wrong labels among its training rows; None where no run has looked for any."""
+    """Precision of each loss in finding wrong training labels; None if no run searched for them."""
     headings = list(dict.fromkeys(loss_name(cell.setting) for cell in cells))
     rows = []
-    for where, those in places(cells).items():
-        found = {loss_name(cell.setting): spread_text(cell.spread(_precision), 3) for cell in those if _searched(cell)}
-        if found:
-            chance = next(_chance(cell) for cell in those if _searched(cell))
-            names = place_names(where, [result for cell in those for result in cell.results])
-            rows.append((*names, f"{chance:.3f}", *(found.get(name, NOTHING) for name in headings)))
+    for where, at_place in places(cells).items():
+        searched = [cell for cell in at_place if _searched(cell)]
+        if searched:
+            found = {loss_name(cell.setting): spread_text(cell.spread(_precision), 3) for cell in searched}
+            names = place_names(where, [result for cell in at_place for result in cell.results])
+            rows.append((*names, f"{_chance(searched[0]):.3f}", *(found.get(name, NOTHING) for name in headings)))
     caption = (
-        "Finding wrong labels among the training rows, by the model that was trained on them: as many rows as have "
-        "one, taken where the label has the least probability; the share of them that are wrong indeed, mean ± "
-        "standard deviation over the seeds, whose number is in brackets. Chance is the share of wrong labels."
+        "Finding wrong labels among the training rows with the model trained on them. If n rows have a wrong label, "
+        "the n rows whose label has the lowest probability are taken; the table shows the share of them whose label is "
+        "wrong: mean ± standard deviation over the seeds (number of seeds). Chance is the share of wrong labels in all "
+        "training rows."
     )
     return Table(caption, (*PLACE_HEADINGS, "chance", *headings), tuple(rows)) if rows else None
 
@@ -50,24 +61,22 @@ def _chance(cell: Cell) -> float:
     return wrong["num_wrong"] / wrong["num_rows"] if wrong else np.nan
 
 
-def noise_blocks(study: Study, grid: Grid) -> list[Block]:
-    """Errors, as elsewhere, then by noise rate, and how well each loss finds the wrong labels."""
-    cells = with_baselines(study, study.cells(grid))
-    if not cells:
-        return []
-    return [*error_blocks(study, grid), *noise_figures(study, cells), *filter(None, [wrong_label_table(cells)])]
+def noise_figures(study: Study, cells: Sequence[Cell], name: str) -> list[Figure]:
+    """Test error and its difference from cross-entropy by noise rate, one figure per data set and model.
 
-
-def noise_figures(study: Study, cells: Sequence[Cell]) -> list[Block]:
-    """Error by noise rate, and what is left of it without CE's: a figure for each data set and model."""
+    Args:
+        study: Results.
+        cells: Cells on any data sets; only noisy ones are drawn.
+        name: Start of the figures' names.
+    """
     noisy: dict[tuple[str, str], list[tuple[int, Cell]]] = {}
     for cell in cells:
         if found := NOISY.fullmatch(cell.setting.dataset):
             noisy.setdefault((found[1], cell.setting.model), []).append((int(found[2]), cell))
-    return [_noise_figure(study, dataset, model, shown) for (dataset, model), shown in noisy.items()]
+    return [_noise_figure(study, *key, shown, slug(name, *key)) for key, shown in noisy.items()]
 
 
-def _noise_figure(study: Study, dataset: str, model: str, cells: Sequence[tuple[int, Cell]]) -> Figure:
+def _noise_figure(study: Study, dataset: str, model: str, cells: Sequence[tuple[int, Cell]], name: str) -> Figure:
     losses = list(dict.fromkeys(loss_name(cell.setting) for _, cell in cells))
     by_loss = {loss: sorted(_by_rate(cells, loss).items()) for loss in losses}
     errors = [_error_curve(loss, by_rate) for loss, by_rate in by_loss.items()]
@@ -76,11 +85,10 @@ def _noise_figure(study: Study, dataset: str, model: str, cells: Sequence[tuple[
         Panel("", RATE, "test error, %", errors),
         Panel("", RATE, "test error minus CE's, points", differences),
     ]
-    name = f"noise-{dataset}-{model}"
     caption = (
-        f"{dataset}, {model}: test error by the share of training labels that were exchanged at random. On the left "
-        "the mean over the seeds, and a band of one standard deviation to each side; on the right the difference from "
-        "CE, and its 95% interval."
+        f"{dataset}, {model}: test error by the share of training labels that were replaced at random. Left: mean over "
+        "the seeds, with a band of one standard deviation on each side. Right: difference from CE, with its 95% "
+        "interval."
     )
     alt = f"Lines over the noise rate for {', '.join(losses)} on {dataset}: test error, and its difference from CE's."
     return Figure(name, curves(panels, name), caption, alt)
@@ -92,7 +100,7 @@ def _by_rate(cells: Sequence[tuple[int, Cell]], loss: str) -> dict[int, Cell]:
 
 def _error_curve(loss: str, by_rate: Sequence[tuple[int, Cell]]) -> Curve:
     y = np.array([cell.error.mean for _, cell in by_rate])
-    deviation = np.nan_to_num([cell.error.deviation for _, cell in by_rate])  # of a single seed there is none
+    deviation = np.nan_to_num([cell.error.deviation for _, cell in by_rate])  # nan for a single seed
     return Curve(loss, [rate for rate, _ in by_rate], list(y), list(y - deviation), list(y + deviation))
 
 

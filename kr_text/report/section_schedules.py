@@ -1,4 +1,4 @@
-"""A section of the report page: the weight alpha of the residual terms, and the error by it (the paper's Fig. 5)."""
+"""Section of the report page on the weight alpha of the residual terms and the error it gives (the paper's Fig. 5)."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,29 +8,33 @@ from kr_text.experiments.grids import Grid
 from kr_text.experiments.run import Run
 from kr_text.formats.overrides import Value, parse_overrides
 from kr_text.losses.schedules import Exponential, Schedule, Truncated
-from kr_text.report.blocks import Block, Figure, Table
+from kr_text.report.blocks import Block, Figure, Table, slug
+from kr_text.report.comparisons import Pair
+from kr_text.report.error_tables import verdict_blocks
 from kr_text.report.figures import Curve, Kind, Panel, curves
-from kr_text.report.section_errors import Pair, error_blocks, verdict_blocks
+from kr_text.report.section_errors import error_blocks
 from kr_text.report.study import Cell, Study, place, places
-from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title
+from kr_text.report.wording import PLACE_HEADINGS, loss_alone, loss_name, place_names, place_title
 
-GAMMA = 0.99  # of KRLoss, where a run names none, and of the paper
+GAMMA = 0.99  # default of KRLoss, and the paper's value
 
 
 def schedule_blocks(study: Study, grid: Grid) -> list[Block]:
-    """Alpha by epoch, the error by gamma and by alpha, and each setting against cross-entropy."""
+    """Alpha by epoch, the error by gamma and by alpha, and the verdicts against cross-entropy and the paper's gamma."""
     cells = [cell for cell in study.cells(grid) if cell.setting.loss != "ce"]
     if not cells:
         return error_blocks(study, grid)
-    by_place = enumerate(places(cells).items(), 1)
-    figures = [_error_figure(study, where, those, number) for number, (where, those) in by_place]
-    compared = verdict_blocks(study, against_paper(cells), f"the same loss with alpha = {GAMMA:g}^t")
-    drawn = filter(None, [_alpha_figure(cells), *figures])
-    return [*drawn, *error_blocks(study, grid), *compared, _kept_table(cells)]
+    figures = [
+        _error_figure(study, where, at_place, slug(grid.name, number))
+        for number, (where, at_place) in enumerate(places(cells).items(), 1)
+    ]
+    drawn = filter(None, [_alpha_figure(cells, slug(grid.name, "alpha")), *figures])
+    against = verdict_blocks(study, against_paper(cells), f"the same loss with alpha = {GAMMA:g}^t")
+    return [*drawn, *error_blocks(study, grid), *against, _best_epoch_table(cells)]
 
 
 def against_paper(cells: Sequence[Cell]) -> list[Pair]:
-    """Each schedule with the paper's at the same place and loss, where that was run."""
+    """Each schedule with the paper's schedule for the same loss at the same place, if it was run."""
     papers = {
         (place(cell.setting), cell.setting.loss): cell
         for cell in cells
@@ -40,95 +44,98 @@ def against_paper(cells: Sequence[Cell]) -> list[Pair]:
     return [(cell, paper) for cell, paper in pairs if paper is not None and cell is not paper]
 
 
-def _kept_table(cells: Sequence[Cell]) -> Table:
-    """Which epochs were kept: up to there alone can schedules differ."""
+def _best_epoch_table(cells: Sequence[Cell]) -> Table:
+    """Kept epochs: schedules can differ only up to the kept epoch."""
     rows = []
     for cell in cells:
         kept = [result.report["best_epoch"] for result in cell.results]
         names = (*place_names(place(cell.setting), cell.results), loss_name(cell.setting))
         rows.append((*names, f"{np.median(kept):g} ({min(kept):g} to {max(kept):g})"))
     caption = (
-        "The epoch that was kept, that of the least validation error: median over the seeds, and least and most. "
-        "Where it is the first, every gamma trained the same model up to there."
+        "The epoch that was kept, which has the lowest validation error: median, minimum and maximum over the seeds. "
+        "If it is the first epoch, every gamma has trained the same model up to there."
     )
     return Table(caption, (*PLACE_HEADINGS, "loss", "epoch"), tuple(rows))
 
 
 def schedule(setting: Run) -> Schedule:
-    """Alpha as a function of the epochs completed, as the loss of a run has it."""
-    told = _told(setting)
-    alpha = float(told.get("alpha", 1.0))
-    return Truncated(float(told["until"]), alpha) if "until" in told else Exponential(alpha, _gamma(told))
+    """Alpha of a run as a function of the number of completed epochs."""
+    overrides = _overrides(setting)
+    if "until" in overrides:
+        return Truncated(float(overrides["until"]), _alpha(setting))
+    return Exponential(_alpha(setting), _gamma(setting))
 
 
-def _told(setting: Run) -> dict[str, Value]:
+def _overrides(setting: Run) -> dict[str, Value]:
     return parse_overrides(setting.loss_overrides, "loss_overrides")
 
 
-def _gamma(told: dict[str, Value]) -> float:
-    return float(told.get("gamma", GAMMA))
+def _alpha(setting: Run) -> float:
+    return float(_overrides(setting).get("alpha", 1.0))
+
+
+def _gamma(setting: Run) -> float:
+    return float(_overrides(setting).get("gamma", GAMMA))
 
 
 def _gamma_name(setting: Run) -> str:
-    """As in the paper's figure: gamma, or 1* where alpha is 1 and then 0."""
-    told = _told(setting)
-    return "1*" if "until" in told else f"{_gamma(told):g}"
+    """Gamma, or 1* if alpha is 1 and then 0, as in the paper's figure."""
+    return "1*" if "until" in _overrides(setting) else f"{_gamma(setting):g}"
 
 
 def _alpha_name(setting: Run) -> str:
-    return f"{float(_told(setting).get('alpha', 1.0)):g}"
+    return f"{_alpha(setting):g}"
 
 
 def _by_gamma(cells: Sequence[Cell]) -> list[Cell]:
-    """Those that start at alpha = 1."""
-    return [cell for cell in cells if "alpha" not in _told(cell.setting)]
+    """Cells that start at alpha = 1."""
+    return [cell for cell in cells if "alpha" not in _overrides(cell.setting)]
 
 
 def _by_alpha(cells: Sequence[Cell]) -> list[Cell]:
-    """Those that fall by the same gamma."""
+    """Cells with the paper's gamma."""
     return [cell for cell in cells if _gamma_name(cell.setting) == f"{GAMMA:g}"]
 
 
-def _alpha_figure(cells: Sequence[Cell]) -> Figure | None:
+def _alpha_figure(cells: Sequence[Cell], name: str) -> Figure | None:
     if not _by_gamma(cells):
         return None
     num_epochs = int(max(result.report["epochs"][-1]["epoch"] for cell in cells for result in cell.results))
     x = list(range(1, num_epochs + 1))
-    named = {_gamma_name(cell.setting): schedule(cell.setting) for cell in _by_gamma(cells)}
+    schedules = {_gamma_name(cell.setting): schedule(cell.setting) for cell in _by_gamma(cells)}
     lines = []
-    for name in sorted(named):
-        y = [named[name](epoch - 1) for epoch in x]
-        lines.append(Curve(f"gamma {name}", x, y, y, y))
-    caption = "alpha by epoch for each gamma; 1* is 1 for some epochs and then 0."
-    svg = curves([Panel("", "epoch", "alpha", lines)], "alpha-by-epoch")
-    return Figure("alpha-by-epoch", svg, caption, "Lines of alpha over the epochs, one for each gamma.")
+    for gamma in sorted(schedules):
+        y = [schedules[gamma](epoch - 1) for epoch in x]
+        lines.append(Curve(f"gamma {gamma}", x, y, y, y))
+    caption = "alpha by epoch for each gamma. 1* is 1 in the first epochs and then 0."
+    svg = curves([Panel("", "epoch", "alpha", lines)], name)
+    return Figure(name, svg, caption, "Lines of alpha over the epochs, one for each gamma.")
 
 
-def _error_figure(study: Study, where: Run, cells: Sequence[Cell], number: int) -> Figure | None:
-    """Two panels: the error by gamma, and by the alpha of the first epoch; cross-entropy as a line. Or one, or none."""
+def _error_figure(study: Study, where: Run, cells: Sequence[Cell], name: str) -> Figure | None:
+    """Test error by gamma and by the alpha of the first epoch, as far as there are runs; cross-entropy as a line."""
     shown = [("gamma", _by_gamma(cells), _gamma_name), ("alpha in the first epoch", _by_alpha(cells), _alpha_name)]
     baseline = study.baseline(where)
-    panels = [_error_panel(those, baseline, label, name) for label, those, name in shown if those]
+    panels = [_error_panel(drawn, baseline, label, tick) for label, drawn, tick in shown if drawn]
     if not panels:
         return None
     title = place_title(where, [result for cell in cells for result in cell.results])
     caption = (
-        f"{title}: test error, mean over the seeds and one standard deviation to each side; CE as a line with its band."
+        f"{title}: test error, mean over the seeds with one standard deviation on each side. The line with a band is "
+        "CE."
     )
-    name = f"schedules-{number}"
-    return Figure(
-        name, curves(panels, name, share_y=True), caption, f"Points of the test error by gamma and by alpha on {title}."
-    )
+    alt = f"Points of the test error by gamma and by alpha on {title}."
+    return Figure(name, curves(panels, name, share_y=True), caption, alt)
 
 
-def _error_panel(cells: Sequence[Cell], baseline: Cell, label: str, name: Callable[[Run], str]) -> Panel:
-    ticks = sorted({name(cell.setting) for cell in cells}, key=_tick_order)
+def _error_panel(cells: Sequence[Cell], baseline: Cell, label: str, tick: Callable[[Run], str]) -> Panel:
+    ticks = sorted({tick(cell.setting) for cell in cells}, key=_tick_order)
     lines = []
     if baseline.results:
         lines.append(_points("CE", [baseline], [0.0], "level"))
-    for loss in dict.fromkeys(cell.setting.loss for cell in cells):
-        those = [cell for cell in cells if cell.setting.loss == loss]
-        lines.append(_points(loss.upper(), those, [float(ticks.index(name(cell.setting))) for cell in those], "points"))
+    for loss in dict.fromkeys(loss_alone(cell.setting) for cell in cells):
+        of_loss = [cell for cell in cells if loss_alone(cell.setting) == loss]
+        lines.append(_points(loss, of_loss, [float(ticks.index(tick(cell.setting))) for cell in of_loss], "points"))
     return Panel("", label, "test error, %", lines, ticks)
 
 

@@ -1,4 +1,4 @@
-"""A folder of results as its tables need it: runs that differ in their seed alone together, beside their baseline."""
+"""Results of a folder of grids, grouped for the tables: runs that differ only in their seed, and their baseline."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +19,11 @@ from kr_text.training.recipes import recipe_names
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Runs that differ in their seed alone.
+    """Runs that differ only in their seed: a cell of a table.
 
     Attributes:
-        setting: what they have in common, with seed 0.
-        results: of those that are finished, by seed.
+        setting: The run with seed 0.
+        results: Finished runs, sorted by seed.
     """
 
     setting: Run
@@ -31,7 +31,7 @@ class Cell:
 
     @property
     def seeds(self) -> set[int]:
-        """Of the finished runs."""
+        """Seeds of the finished runs."""
         return {result.run.seed for result in self.results}
 
     @property
@@ -40,27 +40,35 @@ class Cell:
         return self.spread(lambda result: result.report["test_metrics"]["error_rate"])
 
     def spread(self, number: Callable[[Result], Number]) -> Spread:
-        """A number of each run over the seeds; nan where one is missing."""
+        """Mean and spread of a number over the seeds; nan if a seed has no number."""
         values = (number(result) for result in self.results)
         return spread([np.nan if value is None else value for value in values])
 
 
 class Study:
-    """The grids of a folder, and their results.
+    """Grids and their results.
 
     Attributes:
-        folder: with runs.jsonl, predictions and grids.
-        grids: by the names of their files; the overrides of their runs are by name, so that runs which say the same in
-            another order share a place.
-        num_planned: runs in all of them, each once.
+        folder: Results folder, with runs.jsonl.
+        grids_folder: Folder with the grids, NAME.yaml.
+        grids: Grids by file name without extension. The overrides of their runs are sorted, so that runs with the
+            same overrides in another order share a cell.
+        num_planned: Number of distinct runs in all grids.
+
+    Args:
+        folder: Results folder.
+        grids: Folder with the grids; the results folder by default.
 
     Raises:
-        ValueError: a file in the folder is not what its name says.
+        ValueError: A file of grids or results is invalid.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, grids: Path | None = None) -> None:
         self.folder = folder
-        self.grids = {path.stem: _in_order(read_grid(path)) for path in sorted(folder.glob("*.yaml"))}
+        self.grids_folder = folder if grids is None else grids
+        self.grids = {
+            path.stem: _sorted_overrides(read_grid(path)) for path in sorted(self.grids_folder.glob("*.yaml"))
+        }
         results = read_results(folder)
         keys = {run: run.key for run in dict.fromkeys(run for grid in self.grids.values() for run in grid.runs)}
         self.num_planned = len(set(keys.values()))
@@ -69,7 +77,7 @@ class Study:
 
     @property
     def results(self) -> list[Result]:
-        """All that belong to a grid, each once: two ways to say the same are one run."""
+        """Distinct results of all grids; two runs with the same key are one result."""
         return list({result.line["key"]: result for result in self._results.values()}.values())
 
     @cached_property
@@ -79,16 +87,20 @@ class Study:
             found.setdefault(replace(run, seed=0), []).append(self._results[run])
         return {setting: Cell(setting, tuple(results)) for setting, results in found.items()}
 
+    def section_grids(self, section: str) -> list[Grid]:
+        """Grids of a section of the page."""
+        return [grid for grid in self.grids.values() if grid.section == section]
+
     def finished(self, grid: Grid) -> int:
-        """How many of its runs are."""
+        """Number of finished runs of a grid."""
         return sum(run in self._results for run in grid.runs)
 
     def cell(self, setting: Run) -> Cell:
-        """The finished runs of a setting, of whichever grid they are; maybe none."""
+        """Cell of a setting, with the runs of all grids; without results if no run is finished."""
         return self._cells.get(setting, Cell(setting, ()))
 
     def cells(self, grid: Grid) -> list[Cell]:
-        """Those of a grid that have results: by data set, as the grid has them, then model, and training rows."""
+        """Cells of a grid that have results, sorted by data set (in the grid's order), model and training rows."""
         datasets, models = list(dict.fromkeys(run.dataset for run in grid.runs)), recipe_names()
 
         def position(setting: Run) -> tuple[int, int, float]:
@@ -98,14 +110,14 @@ class Study:
         return [self._cells[setting] for setting in sorted(settings(grid.runs), key=position) if setting in self._cells]
 
     def baseline(self, setting: Run) -> Cell:
-        """Cross-entropy at the same setting, with label matrices where it was run with them alone."""
+        """Cross-entropy at the same place; the runs with label matrices if there are no others."""
         ce = place(setting)
         return self.cell(ce) if self.cell(ce).results else self.cell(replace(ce, label_matrices=True))
 
     def verdict(self, method: Cell, baseline: Cell) -> Verdict | None:
-        """The verdict over the seeds that both have, not yet corrected.
+        """Verdict over the seeds that both cells have, not corrected for multiple tests.
 
-        None where those are fewer than two: a single pair of runs does not tell the methods from their seeds.
+        None with fewer than two common seeds: one pair of runs cannot separate the method from the seed.
         """
         if len(method.seeds & baseline.seeds) < 2:
             return None
@@ -115,7 +127,7 @@ class Study:
         return self._verdicts[pair]
 
 
-def _in_order(grid: Grid) -> Grid:
+def _sorted_overrides(grid: Grid) -> Grid:
     runs = [
         replace(
             run,
@@ -130,18 +142,18 @@ def _in_order(grid: Grid) -> Grid:
 
 
 def settings(runs: Iterable[Run]) -> list[Run]:
-    """The runs without their seeds, each once."""
+    """Distinct settings: runs with their seed set to 0."""
     return list(dict.fromkeys(replace(run, seed=0) for run in runs))
 
 
 def place(setting: Run) -> Run:
-    """Where a loss is measured: the same setting with cross-entropy, in which all losses compared there agree."""
+    """Place of a setting: the same run with cross-entropy. Losses are compared at the same place."""
     plain = replace(setting, seed=0, loss="ce", loss_overrides=None, residual_learning_rate=None)
     return replace(plain, teacher=None, label_matrices=False)
 
 
 def places(cells: Sequence[Cell]) -> dict[Run, list[Cell]]:
-    """The cells by their place, in their order."""
+    """Cells grouped by place, in their order."""
     found: dict[Run, list[Cell]] = {}
     for cell in cells:
         found.setdefault(place(cell.setting), []).append(cell)
