@@ -1,6 +1,6 @@
 """Paragraphs at the top of the report page: the main result, and the environment of the runs."""
 
-from kr_text.experiments.engines import CHANGED
+from kr_text.experiments.code_version import CHANGED
 from kr_text.machine.environment import Environment
 from kr_text.report.blocks import Paragraph
 from kr_text.report.comparisons import against_ce, compared, shared_averages, with_baselines
