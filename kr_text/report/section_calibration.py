@@ -102,7 +102,7 @@ def reliability_figure(cells: Sequence[Cell], name: str) -> Figure | None:
     panels = []
     for where, at_place in places(cells).items():
         shown = {loss_name(cell.setting): cell for cell in at_place if loss_name(cell.setting) in SHOWN}
-        bins = {loss: found for loss in SHOWN if loss in shown and (found := _bins(shown[loss]))}
+        bins = {loss: found for loss in SHOWN if loss in shown and (found := reliability_bins(shown[loss]))}
         if {SHOWN[0], SHOWN[-1]} <= bins.keys():
             results = [result for cell in shown.values() for result in cell.results]
             title = ", ".join(place_names(where, results)[1:]) + " rows"
@@ -118,7 +118,7 @@ def reliability_figure(cells: Sequence[Cell], name: str) -> Figure | None:
     return Figure(name, reliability_diagrams(panels, name), caption, alt)
 
 
-def _bins(cell: Cell) -> list[Bin]:
+def reliability_bins(cell: Cell) -> list[Bin]:
     """Mean confidence and accuracy of each bin with `MIN_ROWS` rows, over all seeds."""
     totals = np.sum([result.predictions().bins for result in cell.results], axis=0)  # (15, 3)
     return [

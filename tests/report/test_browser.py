@@ -1,4 +1,4 @@
-"""The report page in a real browser, at desk and phone width: pytest -m browser, where chromium is installed."""
+"""The report page in Chromium at desktop and phone width. Run with pytest -m browser."""
 
 import functools
 import http.server
@@ -12,7 +12,7 @@ import pytest
 
 from kr_text.experiments.run import Run
 from kr_text.report.page import write_page
-from page_cases import add
+from page_cases import add, write_grid
 
 pytestmark = pytest.mark.browser
 
@@ -20,8 +20,8 @@ CHROMIUM = (
     "chromium --headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
     "--disable-sync --no-first-run --virtual-time-budget=5000 --dump-dom"
 )
-# What a reader sees at some width: how wide the page is, how many figures and tables it shows, the size of its letters,
-# how much of the widest table lies outside of its box, and how many texts of figures are cut off or lie on another.
+# Measures the page at a width: the page's width, the number of visible figures and tables, the font size, the largest
+# overflow of a table, and the number of texts in figures that are cut off or overlap another text.
 FRAME = """<iframe id="page" src="report.html" style="border:0;width:{width}px;height:800px"></iframe>
 <script>document.getElementById("page").onload = event => {{
   const page = event.target.contentDocument;
@@ -45,17 +45,17 @@ FRAME = """<iframe id="page" src="report.html" style="border:0;width:{width}px;h
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the browser's requests are no output of the tests."""
+        """Does not log requests."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A folder with a page, and its address."""
+    """A folder with a page, and its URL."""
     folder = tmp_path_factory.mktemp("site")
     training = "learning_rate=0.0005,num_train_epochs=4"
     setting = f"dataset: yelp_review_full, model: [textrnn, charcnn, transformer], training: '{training}'"
     runs = f"{{{setting}, loss: [ce, ls, kr, kr-ls], seed: 1-2}}"
-    (folder / "table3.yaml").write_text(f"title: Table 3\nabout: All of it.\nruns:\n  - {runs}\n")
+    write_grid(folder, "table3", runs, section="table3")
     for model in ("textrnn", "charcnn", "transformer"):
         for seed in (1, 2):
             for place, loss in enumerate(("ce", "ls", "kr", "kr-ls")):
