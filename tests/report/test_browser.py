@@ -55,7 +55,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     training = "learning_rate=0.0005,num_train_epochs=4"
     setting = f"dataset: yelp_review_full, model: [textrnn, charcnn, transformer], training: '{training}'"
     runs = f"{{{setting}, loss: [ce, ls, kr, kr-ls], seed: 1-2}}"
-    write_grid(folder, "table3", runs, section="table3")
+    for section in ("table3", "cost"):
+        write_grid(folder, section, runs, section=section)
     for model in ("textrnn", "charcnn", "transformer"):
         for seed in (1, 2):
             for place, loss in enumerate(("ce", "ls", "kr", "kr-ls")):
