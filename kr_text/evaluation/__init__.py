@@ -1,1 +1,1 @@
-"""Metrics, calibration and label matrices of a classifier's predictions."""
+"""Metrics of class probabilities, calibration, and class means of predictions."""

@@ -1,11 +1,12 @@
-"""The metrics of `kr_text.evaluation.metrics` as `evaluate.Metric`s: no script from the Hub, no network.
+"""Metrics for the library `evaluate`: each function of `kr_text.evaluation.metrics` as an `evaluate.Metric`.
 
-`predictions` are class probabilities (N, K), `references` are labels (N,); the result's key is the function's name.
+`predictions` are class probabilities (N, K), `references` are labels (N,). The result's key is the function's name.
+Nothing is downloaded from the Hub.
 
 >>> BrierScore().compute(predictions=[[1.0, 0.0], [0.5, 0.5]], references=[0, 1])
 {'brier_score': 0.25}
 
-`evaluate.combine([ErrorRate(), ECE()])` works too. Importing this module imports `evaluate`, which takes seconds.
+`evaluate.combine([ErrorRate(), ECE()])` works too. Importing this module takes seconds, because it imports `evaluate`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ import datasets
 import evaluate
 import numpy.typing as npt
 
-from kr_text.evaluation import metrics
+from kr_text.evaluation import calibration, metrics
 
 
 class ProbabilityMetric(evaluate.Metric):  # type: ignore[misc]  # its base has no types
-    """One function of `kr_text.evaluation.metrics` behind the interface of `evaluate`.
+    """Base class: an `evaluate.Metric` that computes `function`.
 
     Args:
-        keep_in_memory: Keep the added rows in memory, not in a file under `~/.cache/huggingface`. `evaluate` asks
-            for False where several processes compute one metric (`num_process > 1`).
-        **settings: As for `evaluate.Metric`: `num_process`, `process_id`, `experiment_id`, `cache_dir`, ...
+        keep_in_memory: Keep added rows in memory instead of a file under `~/.cache/huggingface`. Must be False if
+            several processes compute one metric (`num_process > 1`).
+        **settings: Arguments of `evaluate.Metric`: `num_process`, `process_id`, `experiment_id`, `cache_dir`, ...
     """
 
     function: Callable[[npt.ArrayLike, npt.ArrayLike], float]
@@ -50,13 +51,13 @@ class ProbabilityMetric(evaluate.Metric):  # type: ignore[misc]  # its base has 
 
 
 class ErrorRate(ProbabilityMetric):
-    """Share of wrong rows, in %."""
+    """Error rate, in %."""
 
     function = staticmethod(metrics.error_rate)
 
 
 class MacroF1(ProbabilityMetric):
-    """Unweighted mean of the classes' F1, in [0, 1]."""
+    """Macro F1, in [0, 1]."""
 
     function = staticmethod(metrics.macro_f1)
 
@@ -76,7 +77,7 @@ class BrierScore(ProbabilityMetric):
 class ECE(ProbabilityMetric):
     """Expected calibration error of the predicted class, in [0, 1]."""
 
-    function = staticmethod(metrics.ece)
+    function = staticmethod(calibration.ece)
 
 
 class AURC(ProbabilityMetric):

@@ -1,4 +1,4 @@
-"""What a classifier makes of each class on average, by epoch: the soft and residual label matrices of Fig. 2."""
+"""Label matrices of Fig. 2: class means of the predicted and the residual probabilities, by epoch."""
 
 from typing import TypedDict
 
@@ -12,13 +12,15 @@ Floats = npt.NDArray[np.float64]
 
 
 class LabelMatrices(TypedDict):
-    """Class means on the validation rows after an epoch, (K, K), row = true class.
+    """Class means over the validation rows after an epoch, (K, K); row k is for true class k.
 
     Attributes:
-        soft: of the probabilities.
-        residual: of the probabilities over the wrong classes, p_res.
-        learned: the residual labels q_res at that time; None for a loss that learns none.
-        js_divergence: D_JS(p_res || q_res), mean over the rows, in nats; q_res is `residual` where none is learned.
+        epoch: Number of epochs trained.
+        soft: Mean class probabilities.
+        residual: Mean residual probabilities p_res, i.e. probabilities over the wrong classes.
+        learned: Residual labels q_res that the loss has learned so far; None if the loss learns none.
+        js_divergence: Mean over the rows of D_JS(p_res || q_res), in nats, where q_res is the row of `learned` for the
+            true class, or of `residual` if the loss learns none.
     """
 
     epoch: float
@@ -31,7 +33,7 @@ class LabelMatrices(TypedDict):
 def label_matrices(
     logits: Floats, labels: npt.NDArray[np.int64], learned: Floats | None, epoch: float
 ) -> LabelMatrices:
-    """The class means of the predictions for `logits` (N, K), with `labels` (N,), beside the `learned` ones (K, K)."""
+    """Label matrices of `logits` (N, K) with `labels` (N,), next to the `learned` residual labels (K, K)."""
     p_res = residual_probabilities(logits, labels)
     residual = class_means(p_res, labels)
     q_res = (residual if learned is None else learned)[labels]
@@ -45,21 +47,21 @@ def label_matrices(
 
 
 def residual_probabilities(logits: Floats, labels: npt.NDArray[np.int64]) -> Floats:
-    """p_res, Eq. 4: (N, K), the softmax over the classes other than that of the row, and 0 there."""
+    """Residual probabilities p_res (Eq. 4), (N, K): softmax over the wrong classes, 0 for the true class."""
     others = logits.copy()
     others[np.arange(len(labels)), labels] = -np.inf
     return np.asarray(softmax(others, axis=1))
 
 
 def class_means(x: Floats, labels: npt.NDArray[np.int64]) -> Floats:
-    """(K, K): row k is the mean of the rows of x (N, K) with label k; nan for a class without rows."""
+    """Class means (K, K): row k is the mean of the rows of x (N, K) with label k, nan if there are none."""
     one_hot = np.eye(x.shape[1])[labels]  # (N, K)
     with np.errstate(invalid="ignore"):
         return np.asarray((one_hot.T @ x) / one_hot.sum(axis=0)[:, None])
 
 
 def js_divergence(p: Floats, q: Floats) -> Floats:
-    """(N,): D_JS(p || q) of each row, in nats, at most log 2."""
+    """Jensen-Shannon divergence D_JS(p || q) of each row of p and q (N, K), in nats, (N,); at most log 2."""
     mean = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * np.log(p / mean), 0) + np.where(q > 0, q * np.log(q / mean), 0)
@@ -67,6 +69,6 @@ def js_divergence(p: Floats, q: Floats) -> Floats:
 
 
 def rounded(matrix: Floats) -> list[list[float]]:
-    """As lists, to five decimals."""
+    """Nested lists of a matrix, rounded to five decimals."""
     rows: list[list[float]] = matrix.round(5).tolist()
     return rows

@@ -1,13 +1,16 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
 from scipy.special import log_softmax, softmax
 
-from kr_text.evaluation.calibration import at_temperature, fit_temperature, reliability
-from kr_text.evaluation.metrics import ece
+from kr_text.evaluation.calibration import at_temperature, ece, fit_temperature, reliability
+from metric_cases import Sample, samples
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
-def test_a_known_temperature_is_found(temperature: float) -> None:
+def test_fit_temperature_finds_a_known_temperature(temperature: float) -> None:
     """Labels are drawn from softmax(z), and the logits are temperature * z."""
     rng = np.random.default_rng(0)
     z = rng.normal(scale=2, size=(20_000, 4))
@@ -15,7 +18,7 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
     assert fit_temperature(temperature * z, labels) == pytest.approx(temperature, rel=0.03)
 
 
-def test_the_temperature_is_that_of_the_least_nll() -> None:
+def test_the_fitted_temperature_minimizes_the_nll() -> None:
     rng = np.random.default_rng(1)
     logits, labels = 5 * rng.normal(size=(200, 3)), rng.integers(3, size=200)
     logits[np.arange(200), labels] += 3
@@ -28,19 +31,19 @@ def test_the_temperature_is_that_of_the_least_nll() -> None:
     assert found == pytest.approx(grid[np.argmin([nll(temperature) for temperature in grid])], rel=0.004)
 
 
-def test_two_logits_by_hand() -> None:
+def test_temperature_of_two_logits_by_hand() -> None:
     """Logits (2, 0), right in 3 rows of 4: the best probability is 3 / 4, so 2 / T = log 3."""
     assert fit_temperature([[2, 0]] * 4, [0, 0, 1, 0]) == pytest.approx(2 / np.log(3), rel=1e-3)
 
 
-def test_log_probabilities_serve_as_logits() -> None:
+def test_log_probabilities_give_the_same_temperature_as_logits() -> None:
     rng = np.random.default_rng(2)
     logits, labels = rng.normal(size=(50, 3)), rng.integers(3, size=50)
     log_p = log_softmax(logits, axis=1)
     assert fit_temperature(log_p, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-6)
 
 
-def test_temperature_flattens_and_keeps_the_predicted_class() -> None:
+def test_a_higher_temperature_lowers_confidence_and_keeps_the_predicted_class() -> None:
     logits = np.array([[2.0, 0.0, -1.0], [0.0, 900.0, 1.0]])
     np.testing.assert_allclose(at_temperature(logits, 2.0), softmax(logits / 2, axis=1))
     np.testing.assert_allclose(at_temperature(logits, 1.0), softmax(logits, axis=1))
@@ -50,13 +53,13 @@ def test_temperature_flattens_and_keeps_the_predicted_class() -> None:
 
 
 def test_reliability_by_hand() -> None:
-    """Of 15 bins: (5/15, 6/15] has two rows, its upper end belongs to it, (14/15, 1] three; the others have none."""
+    """Bin (5/15, 6/15], which includes its upper edge, has two rows, and (14/15, 1] has three; the others are empty."""
     bins = reliability([0.4, 0.34, 1.0, 0.95, 0.96], [True, False, True, True, False])
     np.testing.assert_allclose(bins, [(0.37, 1 / 2, 2), (0.97, 2 / 3, 3)])
 
 
 @pytest.mark.parametrize("num_labels", [2, 5, 30])
-def test_the_diagram_agrees_with_ece(num_labels: int) -> None:
+def test_the_reliability_diagram_agrees_with_ece(num_labels: int) -> None:
     rng = np.random.default_rng(num_labels)
     probabilities, labels = rng.dirichlet(np.full(num_labels, 0.3), size=500), rng.integers(num_labels, size=500)
     bins = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
@@ -67,7 +70,7 @@ def test_the_diagram_agrees_with_ece(num_labels: int) -> None:
     assert gap == pytest.approx(ece(probabilities, labels), abs=1e-12)
 
 
-def test_the_diagram_agrees_with_plain_loops() -> None:
+def test_the_reliability_diagram_agrees_with_plain_loops() -> None:
     rng = np.random.default_rng(3)
     confidence, correct_rows = rng.uniform(0.3, 1, size=100), rng.integers(2, size=100) == 1
     expected = []
@@ -83,5 +86,42 @@ def test_the_diagram_agrees_with_plain_loops() -> None:
     np.testing.assert_allclose(reliability(confidence, correct_rows), expected, rtol=1e-12)
 
 
-def test_logits_that_say_nothing_have_the_temperature_one() -> None:
+def test_equal_logits_have_temperature_one() -> None:
     assert fit_temperature(np.full((5, 3), 7.0), [0, 1, 2, 0, 1]) == 1.0
+
+
+def test_ece_by_hand() -> None:
+    # Bin 12, (0.733, 0.8]: confidence 0.75 and 0.8, both correct: 2 - 1.55.
+    # Bin 9, (0.533, 0.6]: confidence 0.6, correct, and 0.55, wrong: 1.15 - 1.
+    probabilities = [[0.75, 0.25], [0.8, 0.2], [0.6, 0.4], [0.55, 0.45]]
+    assert ece(probabilities, [0, 0, 0, 1]) == pytest.approx((0.45 + 0.15) / 4)
+
+
+def test_ece_is_zero_when_accuracy_equals_confidence_in_each_bin() -> None:
+    probabilities = [[0.75, 0.25]] * 4 + [[0.4, 0.6]] * 5 + [[1.0, 0.0]] * 2
+    labels = [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert ece(probabilities, labels) == pytest.approx(0, abs=1e-12)
+
+
+def test_ece_bins_are_closed_at_their_upper_edge() -> None:
+    # 0.8 = 12 / 15 is in bin 12, as is 0.75; one gap is negative and the other positive.
+    assert ece([[0.8, 0.2], [0.75, 0.25]], [1, 0]) == pytest.approx(abs(0.8 - 0.25) / 2)
+    # 0.81 is in bin 13.
+    assert ece([[0.81, 0.19], [0.75, 0.25]], [1, 0]) == pytest.approx((0.81 + 0.25) / 2)
+
+
+def test_a_confidence_rounded_above_one_is_in_the_last_bin() -> None:
+    assert ece([[1.0000001, 0.0], [0.95, 0.05]], [1, 0]) == pytest.approx(0.95 / 2, abs=1e-6)
+
+
+@given(samples())
+def test_ece_agrees_with_a_loop_over_bins(sample: Sample) -> None:
+    probabilities, labels = sample
+    total = 0.0
+    for m in range(1, 16):
+        inside = [k for k, row in enumerate(probabilities) if math.ceil(row.max() * 15) == m]
+        if inside:
+            accuracy = np.mean([probabilities[k].argmax() == labels[k] for k in inside])
+            confidence = np.mean([probabilities[k].max() for k in inside])
+            total += len(inside) / len(labels) * abs(accuracy - confidence)
+    assert ece(probabilities, labels) == pytest.approx(total)

@@ -22,21 +22,21 @@ def test_residual_probabilities_by_hand() -> None:
     np.testing.assert_array_equal(given, LOGITS)
 
 
-def test_class_means_by_hand_with_nan_for_a_class_without_rows() -> None:
+def test_class_means_by_hand_are_nan_for_a_class_without_rows() -> None:
     means = class_means(P_RES, LABELS)
     np.testing.assert_allclose(means[:2], [[0, 5 / 8, 3 / 8], [2 / 3, 0, 1 / 3]], atol=1e-15)
     assert np.isnan(means[2]).all()
 
 
-def test_divergence_by_hand() -> None:
-    """Equal: 0. Apart: log 2. (1, 0) and (1/2, 1/2), mean (3/4, 1/4): (log 4/3 + (log 2/3 + log 2) / 2) / 2."""
+def test_js_divergence_by_hand() -> None:
+    """Equal: 0. Disjoint: log 2. (1, 0) and (1/2, 1/2), mean (3/4, 1/4): (log 4/3 + (log 2/3 + log 2) / 2) / 2."""
     found = js_divergence(
         np.array([[0.3, 0.7], [1.0, 0.0], [1.0, 0.0]]), np.array([[0.3, 0.7], [0.0, 1.0], [0.5, 0.5]])
     )
     np.testing.assert_allclose(found, [0, LOG2, (math.log(4 / 3) + math.log(4 / 3) / 2) / 2], atol=1e-15)
 
 
-def test_divergence_agrees_with_scipy() -> None:
+def test_js_divergence_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     p, q = (rng.dirichlet(np.full(5, 0.2), size=100) for _ in range(2))
     p[:, 0] = 0
@@ -45,7 +45,7 @@ def test_divergence_agrees_with_scipy() -> None:
     np.testing.assert_allclose(js_divergence(p, q), js_divergence(q, p), atol=1e-15)
 
 
-def test_without_learned_labels_the_divergence_is_from_the_class_means() -> None:
+def test_without_learned_labels_the_divergence_is_to_the_class_means() -> None:
     logits, labels = LOGITS[:2], LABELS[:2]
     found = label_matrices(logits, labels, None, 2.0)
     assert (found["epoch"], found["learned"]) == (2.0, None)
@@ -55,7 +55,7 @@ def test_without_learned_labels_the_divergence_is_from_the_class_means() -> None
     assert found["js_divergence"] == pytest.approx(expected.mean())
 
 
-def test_with_learned_labels_the_divergence_is_from_those_of_the_rows_class() -> None:
+def test_with_learned_labels_the_divergence_is_to_the_learned_row_of_the_true_class() -> None:
     learned = np.array([[0, 0.9, 0.1], [0.2, 0, 0.8], [0.5, 0.5, 0]])
     found = label_matrices(LOGITS, LABELS, learned, 1.0)
     assert found["learned"] == learned.tolist()
@@ -71,7 +71,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, train_small: Callable[...,
     return report
 
 
-def test_a_run_reports_an_entry_for_each_epoch_and_none_for_its_predictions(reports: Callable[[str], Report]) -> None:
+def test_a_run_reports_one_entry_for_each_epoch(reports: Callable[[str], Report]) -> None:
     report = reports("kr-ls")
     matrices = report["label_matrices"]
     assert matrices is not None
@@ -87,12 +87,12 @@ def test_a_run_reports_an_entry_for_each_epoch_and_none_for_its_predictions(repo
 
 
 @pytest.mark.parametrize("loss", ["ce", "ls"])
-def test_a_loss_that_learns_no_labels_has_none(reports: Callable[[str], Report], loss: str) -> None:
+def test_learned_is_none_for_a_loss_that_learns_no_labels(reports: Callable[[str], Report], loss: str) -> None:
     matrices = reports(loss)["label_matrices"]
     assert matrices is not None
     assert [entry["learned"] for entry in matrices] == [None] * 3
     assert all(0 <= (entry["js_divergence"] or -1) <= LOG2 for entry in matrices)
 
 
-def test_matrices_are_there_only_if_asked_for(tmp_path: Path, train_small: Callable[..., Report]) -> None:
+def test_label_matrices_are_reported_only_with_their_flag(tmp_path: Path, train_small: Callable[..., Report]) -> None:
     assert train_small(tmp_path, "--num_train_epochs", "1")["label_matrices"] is None
