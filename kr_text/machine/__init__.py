@@ -1,1 +1,1 @@
-"""The process and the machine: cores, memory, versions."""
+"""The machine and the process: versions, cores, memory."""

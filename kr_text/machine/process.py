@@ -1,4 +1,4 @@
-"""This process: its cores, how its memory is treated while a model trains, and how much that was at most."""
+"""This process: usable cores, memory settings for training, peak memory."""
 
 import ctypes
 import gc
@@ -12,42 +12,48 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 class PeakMemory(TypedDict):
-    """Largest resident memory so far, in MB (10^6 bytes)."""
+    """Peak resident memory in MB (10^6 bytes); None where the system does not report it.
+
+    Attributes:
+        process: Peak of this process.
+        largest_child: Largest peak among the child processes that have ended.
+    """
 
     process: float | None
     largest_child: float | None
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: a container, a batch system or `taskset` may leave it fewer than there are."""
+    """Number of cores that this process may use; a container, a batch system or `taskset` may limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_for_training() -> None:
-    """Spares the steps of training what else they would do for the memory of the process, over and over.
+    """Configures garbage collection and malloc for training; call it after all modules are imported.
 
-    To be called when all modules are imported: Python's garbage collector then leaves out what there is by now, the
-    modules above all, which takes it a quarter of a second each time it looks at everything. And glibc keeps memory
-    that was freed, up to 1 GiB a block, for the next step. By default it returns large blocks to the kernel, which
-    clears them page by page when the next step asks again: a fifth of CharCNN's time. Elsewhere than on Linux with
-    glibc this second part does nothing.
+    Garbage collection: excludes all present objects, mostly modules, from collection. A full collection of them takes a
+    quarter of a second.
+
+    malloc: on Linux with glibc, keeps freed blocks of up to 1 GiB for the next training step. By default, glibc returns
+    large blocks to the kernel, which clears them page by page when the next step allocates them again. For CharCNN
+    this takes a fifth of the training time.
     """
     gc.freeze()
     if sys.platform != "linux":
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # None with musl
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 2**30)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def peak_memory_mb() -> PeakMemory:
-    """Largest resident memory of this process so far, and of the largest of its children that ended.
+    """Peak resident memory of this process and of its largest child process that has ended.
 
-    On Linux `ru_maxrss` starts from the size of the process that launched this one, so the kernel's mark VmHWM is read
-    instead. A child that ended leaves no such mark: its size is never less than this process had when it was started.
+    On Linux, `ru_maxrss` starts at the size of the parent process, so VmHWM is read instead. VmHWM is not available for
+    children that have ended; their value is at least the size of this process when it started them.
     """
-    if sys.platform == "win32":  # has no getrusage
+    if sys.platform == "win32":  # no getrusage
         return {"process": None, "largest_child": None}
     import resource
 
@@ -60,6 +66,6 @@ def peak_memory_mb() -> PeakMemory:
 
 
 def reset_peak_memory() -> None:
-    """Has the kernel measure the peak of this process anew, where that can be asked of it: Linux, proc(5)."""
+    """Resets the peak memory of this process (proc(5)); does nothing on systems other than Linux."""
     if sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")

@@ -24,8 +24,8 @@ print(resident_mb() - before)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="has no affinity")
-def test_only_cores_that_a_process_may_use_count() -> None:
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no CPU affinity")
+def test_usable_cores_counts_only_the_cores_of_the_affinity_mask() -> None:
     before = os.sched_getaffinity(0)
     assert usable_cores() == len(before)
     try:
@@ -36,16 +36,16 @@ def test_only_cores_that_a_process_may_use_count() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_block_that_was_freed_stays_with_the_process() -> None:
+def test_prepare_for_training_keeps_freed_blocks_in_the_process() -> None:
     grown = [
         float(subprocess.run([sys.executable, "-c", PROGRAM, word], capture_output=True, text=True, check=True).stdout)
         for word in ("keep", "return")
     ]
-    assert grown[0] > 190  # of 200 MB
+    assert grown[0] > 190  # the block has 200 MB
     assert grown[1] < 50
 
 
-def test_the_garbage_collector_leaves_out_what_was_imported() -> None:
+def test_prepare_for_training_freezes_the_imported_objects() -> None:
     program = (
         "import gc; from kr_text.machine.process import prepare_for_training as p; p(); print(gc.get_freeze_count())"
     )
@@ -53,8 +53,8 @@ def test_the_garbage_collector_leaves_out_what_was_imported() -> None:
     assert int(result.stdout) > 1000
 
 
-def test_the_peak_of_memory_can_be_measured_anew() -> None:
-    """Three hundred MB, returned to the kernel at once. Only Linux can forget its mark."""
+def test_the_peak_memory_can_be_reset_on_linux_only() -> None:
+    """Allocates 300 MB, which go back to the kernel at once."""
     size = 300_000_000
     with mmap.mmap(-1, size) as block:
         block[:: mmap.PAGESIZE] = bytes(len(range(0, size, mmap.PAGESIZE)))
@@ -63,7 +63,7 @@ def test_the_peak_of_memory_can_be_measured_anew() -> None:
     assert ((peak_memory_mb()["process"] or 0.0) < before - 200) == (sys.platform == "linux")
 
 
-def test_peak_memory_counts_what_was_allocated_and_not_what_the_launching_process_holds() -> None:
+def test_peak_memory_counts_the_allocations_of_the_process_and_not_of_its_parent() -> None:
     held = bytearray(b"x") * 300_000_000
     code = """if True:
         from kr_text.machine.process import peak_memory_mb
