@@ -1,4 +1,4 @@
-"""`python -m kr_text` is the command `kr-text`."""
+"""Runs the command line: `python -m kr_text` is `kr-text`."""
 
 import sys
 

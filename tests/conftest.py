@@ -4,11 +4,14 @@ Fixtures import slow modules themselves, so that the tests of the losses start a
 """
 
 import csv
+import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -89,3 +92,31 @@ def zhang(tmp_path: Path) -> Path:
     from data_cases import write_zhang, zhang_rows
 
     return write_zhang(tmp_path / "zhang", {"train": zhang_rows(60), "test": zhang_rows(9)})
+
+
+@pytest.fixture(scope="session")
+def shell(
+    datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python in a process of its own, with empty caches and without the Hub: shell("-m", "kr_text", "train")."""
+    home = str(tmp_path_factory.mktemp("home"))
+    caches = {"HF_HOME": home, "HF_DATASETS_CACHE": str(datasets_cache), "HF_HUB_OFFLINE": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | caches
+
+    def shell(*argv: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        settings = {"capture_output": True, "text": True, "env": environment, **settings}
+        return subprocess.run([sys.executable, *argv], **settings)
+
+    return shell
+
+
+@pytest.fixture
+def kr_text() -> Iterator[Callable[..., int]]:
+    """Runs `kr-text` in this process and returns its exit code: kr_text("train", "--model", "fasttext")."""
+    from kr_text.cli import main
+
+    loggers = [logging.getLogger(name) for name in ("kr_text", "huggingface_hub")]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    yield lambda *argv: main(argv)
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.level = handlers, level

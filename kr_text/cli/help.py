@@ -1,0 +1,117 @@
+"""Help of the flags of a training run, in groups, with the defaults that apply; `train` and `compare` print it."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import partial
+from typing import Any
+
+from transformers import TrainingArguments
+
+from kr_text.cli.parser import HELP_FLAGS, CommandParser, check_flags
+from kr_text.training.arguments import TRAINING_DEFAULTS, RunArguments, training_parser
+from kr_text.training.recipes import recipe
+
+RUN_FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(RunArguments)}
+FIELDS = {each.name: each for each in fields(TrainingArguments) if each.init} | RUN_FIELDS
+GROUPS = {
+    "data": ["dataset", "text_column", "label_column", "validation_size", "max_train_rows", "max_length"],
+    "model": ["model", "config_overrides", "word_vectors"],
+    "loss": ["loss", "loss_overrides", "residual_learning_rate", "teacher"],
+    "training": [
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "learning_rate",
+        "bf16",
+        "seed",
+        "label_matrices",
+        "output_dir",
+        "resume",
+        "overwrite",
+        "config",
+    ],
+}
+TEXTS = {  # instead of the texts of TrainingArguments; --config is not a field
+    "num_train_epochs": "number of epochs",
+    "per_device_train_batch_size": "batch size on each device",
+    "learning_rate": "peak learning rate",
+    "bf16": "train in bfloat16",
+    "seed": "seed of the initial weights, the order of the rows and dropout",
+    "output_dir": "folder for the model and the report; default: runs/MODEL-DATASET-LOSS",
+    "config": "YAML file with values of any of these flags; the command line wins",
+}
+
+
+def print_training_help(
+    parser: CommandParser, argv: Sequence[str], *, every_flag: bool, left_out: Collection[str] = ()
+) -> None:
+    """Prints the help of a command that takes the flags of a training run.
+
+    Args:
+        parser: Empty parser of the command, or a parser with the flags that are the command's own.
+        argv: Flags, which may choose the model and the data set; their recipe gives defaults.
+        every_flag: Whether to list all fields of `TrainingArguments`.
+        left_out: Names of fields that the command sets itself.
+    """
+    model, dataset = _model_and_dataset(argv)
+    defaults = _defaults(model, dataset)
+    groups = {title: [name for name in names if name not in left_out] for title, names in GROUPS.items()}
+    if every_flag:
+        shown = {*left_out, *(name for names in groups.values() for name in names)}
+        groups["other fields of TrainingArguments"] = [name for name in FIELDS if name not in shown]
+    else:
+        parser.epilog = f"All other fields of TrainingArguments are flags: `{parser.prog} --help-all`"
+    parser.usage = "%(prog)s [FLAGS]"
+    parser.description = f"{parser.description} Defaults marked (recipe) are for {model} on {dataset}."
+    parser.formatter_class = partial(argparse.HelpFormatter, max_help_position=32)
+    for title, names in groups.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            group.add_argument(f"--{name}", **_settings(name, defaults.get(name, "")))
+    group = parser.add_argument_group("help")
+    for flag, text in HELP_FLAGS.items():
+        group.add_argument(flag, action="store_true", help=text)
+    parser.print_help()
+
+
+def check_training_flags(argv: Sequence[str], program: str, own: Sequence[str] = ()) -> None:
+    """Raises ValueError if `argv` has a flag that a training run does not take.
+
+    Args:
+        argv: Flags of a training run.
+        program: Name of the command in messages.
+        own: Flags that are the command's own, for the suggestion in the message.
+    """
+    _, unknown = training_parser(program).parse_known_args(argv)
+    check_flags(unknown, [*own, *(f"--{name}" for name in [*FIELDS, "config"])])
+
+
+def _model_and_dataset(argv: Sequence[str]) -> tuple[str, str]:
+    parser = CommandParser()
+    for name in ("model", "dataset"):
+        parser.add_argument(f"--{name}", default=RUN_FIELDS[name].default)
+    chosen, _ = parser.parse_known_args(argv)
+    return chosen.model, chosen.dataset
+
+
+def _defaults(model: str, dataset: str) -> dict[str, str]:
+    """Text of each default that is not empty: of the recipe, else of kr-text, else of the Trainer."""
+    values = {name: each.default for name, each in FIELDS.items() if each.default is not MISSING} | TRAINING_DEFAULTS
+    defaults = {name: str(getattr(value, "value", value)) for name, value in values.items() if value not in (None, "")}
+    chosen = recipe(model, dataset)
+    of_recipe = {**chosen.tokenizer, **chosen.training}
+    of_recipe["config_overrides"] = ", ".join(f"{name}={value}" for name, value in chosen.config.items())
+    return defaults | {name: f"{value} (recipe)" for name, value in of_recipe.items() if value != ""}
+
+
+def _settings(name: str, default: str) -> dict[str, Any]:
+    """Arguments of `add_argument` for a flag in the help."""
+    field = FIELDS.get(name)
+    text = TEXTS.get(name) or (field.metadata["help"] if field else "")
+    if field and field.metadata.get("choices"):
+        text += f"; one of {', '.join(field.metadata['choices'])}"
+    if default == "False":
+        return {"help": text, "action": "store_true"}
+    shown = f"{text.removesuffix('.')}; default: {default.replace('%', '%%')}" if default else text
+    is_bool = field is not None and isinstance(field.default, bool)
+    return {"help": shown, "metavar": "BOOL" if is_bool else name.rpartition("_")[2].upper()}

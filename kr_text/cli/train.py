@@ -1,0 +1,41 @@
+"""Command `kr-text train`."""
+
+import argparse
+import sys
+
+from kr_text.cli.parser import CommandParser
+
+SUMMARY = "train a classifier and report on the test rows"
+DESCRIPTION = (
+    "Trains a text classifier, keeps the epoch with the lowest validation error, and reports on the test rows. "
+    "Without flags, trains FastText with KR-LS on a generated corpus."
+)
+
+
+def add_flags(parser: CommandParser) -> None:
+    """Adds the help flags only; `kr_text.training.arguments` parses the flags of a training run."""
+    parser.add_training_help_flags()
+    parser.set_defaults(execute=_train)
+
+
+def _train(flags: argparse.Namespace) -> None:
+    from kr_text.cli.help import check_training_flags, print_training_help
+
+    if flags.help or flags.help_all:
+        parser = CommandParser("kr-text train", description=DESCRIPTION)
+        return print_training_help(parser, flags.training_flags, every_flag=flags.help_all)
+    check_training_flags(flags.training_flags, "kr-text train")
+
+    from kr_text.machine.process import prepare_for_training
+    from kr_text.training.arguments import command_line, parse_training
+    from kr_text.training.report import report_markdown
+    from kr_text.training.train import train
+
+    prepare_for_training()
+    run, args = parse_training(flags.training_flags, "kr-text train")
+    report = train(run, args, command=command_line(["kr-text", *flags.argv]), started=flags.started)
+    if args.process_index == 0:
+        print(report_markdown(report))
+        print(f"Saved in {args.output_dir}", file=sys.stderr)
+    args.distributed_state.wait_for_everyone()
+    args.distributed_state.destroy_process_group()  # without this, one of several processes may crash at exit
