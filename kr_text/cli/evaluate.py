@@ -16,8 +16,8 @@ def add_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--dataset",
         required=True,
-        help="ag_news, yahoo_answers, yelp_review_full, synthetic_news, another id on the Hub, a folder with test files, "
-        "or one file",
+        help="ag_news, yahoo_answers, yelp_review_full, synthetic_news, another id on the Hub, a folder with train and "
+        "test files, or one file",
     )
     parser.add_argument(
         "--split",
@@ -46,7 +46,7 @@ def add_inference_flags(parser: CommandParser) -> None:
         type=positive,
         default=64,
         metavar="SIZE",
-        help="number of texts in a batch; default: %(default)s",
+        help="texts in a batch; default: %(default)s",
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16, which is faster if supported")
 

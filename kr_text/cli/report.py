@@ -7,7 +7,10 @@ from pathlib import Path
 from kr_text.cli.parser import CommandParser
 
 SUMMARY = "write a page with tables and figures of the results"
-DESCRIPTION = "Writes report.html, a page in one file, and report.md into a folder of results: tables with paired tests, and figures."
+DESCRIPTION = (
+    "Writes a page with tables, paired tests and figures into a folder of results: report.html, in one file, and "
+    "report.md."
+)
 
 
 def add_flags(parser: CommandParser) -> None:

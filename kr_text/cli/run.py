@@ -8,8 +8,8 @@ from kr_text.cli.parser import CommandParser, positive
 
 SUMMARY = "run grids of experiments"
 DESCRIPTION = (
-    "Runs the experiments of grids that have no result yet, and adds their results to a folder. If interrupted, the same "
-    "command continues where it stopped. The format of a grid is described in kr_text/experiments/grids.py."
+    "Runs the experiments of grids that have no result yet, and adds their results to a folder. If interrupted, the "
+    "same command continues where it stopped. The format of a grid is described in kr_text/experiments/grids.py."
 )
 
 

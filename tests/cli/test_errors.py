@@ -24,7 +24,7 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
     ("command", "message"),
     [
         ("train --config {config}", "{config}: unknown argument 'learning_rat'; did you mean learning_rate?"),
-        ("train --config {missing}", "{missing}: No such file or directory"),
+        ("train --config {missing}", "{missing}: No such file"),
         ("train --eval_strategy steps --output_dir {new}", "--load_best_model_at_end requires the save and eval strat"),
         ("train --dataset {empty} --output_dir {new}", "{empty} must hold train.csv"),
         ("train --dataset {missing} --output_dir {new}", "{missing} must be a file or a folder that exists"),
@@ -46,7 +46,7 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ("evaluate {run} --dataset {bad}", "{bad}: row 2: must have 2 fields, got 3: a, b, c"),
         ("compare --output_dir {new} --seeds 1 1", "seeds must be one or more, each once, got 1, 1"),
         ("compare --output_dir {new} --dataset {empty}", "{empty} must hold train.csv"),
-        ("run {missing}", "{missing}: No such file or directory"),
+        ("run {missing}", "{missing}: No such file"),
         ("run {config}", "{config}: must have title, about and runs, got {{'learning_rat': 1}}"),
         ("run {grid} --only seed=2", "only must match a run of {grid}, got seed=2"),
         ("run {grid} --fresh --workers 2", "fresh must have one worker and the engine local, got workers 2"),

@@ -81,10 +81,7 @@ def test_the_help_of_a_command_has_its_arguments_and_nothing_heavy(
     [
         (["trian"], "kr-text: unknown command 'trian'; did you mean train?"),
         (["help", "reprot"], "kr-text: unknown command 'reprot'; did you mean report?"),
-        (
-            ["serve"],
-            "kr-text: unknown command 'serve'; the commands are train, evaluate, predict, compare, run, report and help",
-        ),
+        (["serve"], f"kr-text: unknown command 'serve'; the commands are {', '.join(COMMANDS)} and help"),
         (["--versoin"], "kr-text: unknown flag '--versoin'; did you mean --version?"),
     ],
 )
