@@ -56,7 +56,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
     from kr_text.classifier import Classifier, evaluate
     from kr_text.data.sources import load, load_rows
-    from kr_text.training.report import metrics_table
+    from kr_text.training.report_markdown import metrics_table
     from kr_text.training.settings import saved_settings
 
     disable_progress_bar()

@@ -31,7 +31,8 @@ def add_flags(parser: CommandParser) -> None:
 def _predict(flags: argparse.Namespace) -> None:
     from transformers.utils.logging import disable_progress_bar
 
-    from kr_text.classifier import Classifier, read_texts
+    from kr_text.classifier import Classifier
+    from kr_text.data import read_texts
 
     disable_progress_bar()
     classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)

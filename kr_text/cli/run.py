@@ -55,7 +55,8 @@ def add_flags(parser: CommandParser) -> None:
 
 
 def _run(flags: argparse.Namespace) -> None:
-    from kr_text.experiments.engines import ENGINES, Setting, commit_of_code, default_workers, run_missing
+    from kr_text.experiments.code_version import commit_of_code
+    from kr_text.experiments.engines import ENGINES, Setting, default_workers, run_missing
     from kr_text.experiments.grids import read_grid
     from kr_text.formats.overrides import parse_overrides
 

@@ -28,7 +28,7 @@ def _train(flags: argparse.Namespace) -> None:
 
     from kr_text.machine.process import prepare_for_training
     from kr_text.training.arguments import command_line, parse_training
-    from kr_text.training.report import report_markdown
+    from kr_text.training.report_markdown import report_markdown
     from kr_text.training.train import train
 
     prepare_for_training()

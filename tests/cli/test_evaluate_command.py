@@ -7,7 +7,7 @@ import pytest
 
 from kr_text.classifier import Classifier, evaluate
 from kr_text.data.sources import load
-from kr_text.training.report import metrics_table
+from kr_text.training.report_markdown import metrics_table
 
 Main = Callable[..., int]
 

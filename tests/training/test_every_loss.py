@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from kr_text.classifier import Classifier, evaluate
 from kr_text.data.sources import load
 from kr_text.losses.by_name import NAMES
-from kr_text.trainer.residual_checkpoint import RESIDUAL_FILE
-from kr_text.trainer.softening_trainer import LOSS_FILE
+from kr_text.trainer.residual_checkpoint import RESIDUAL_FILE, SOFTENING_FILE
 from kr_text.training.report import PREDICTIONS_FILE
 from training_cases import Train, report_of
 
@@ -81,7 +80,7 @@ def matrix_in(folder: Path) -> torch.Tensor | None:
 def matrices_in_checkpoint(folder: Path) -> list[torch.Tensor]:
     """All tensors of the loss in the one checkpoint of a run."""
     (checkpoint,) = folder.glob("checkpoint-*")
-    files = [checkpoint / name for name in (RESIDUAL_FILE, LOSS_FILE)]
+    files = [checkpoint / name for name in (RESIDUAL_FILE, SOFTENING_FILE)]
     return [tensor for path in files if path.exists() for tensor in load_file(path).values()]
 
 
