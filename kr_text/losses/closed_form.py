@@ -30,7 +30,7 @@ class FusedTerms(NamedTuple):
     terms: tuple[Tensor, ...]  # hard, residual, update; and js_divergence if asked for
     hard_gradient: Tensor  # (N, K): gradient of `hard` by the logits
     residual_gradient: Tensor  # (N, K): gradient of `residual` by the logits
-    negative_update_gradient: Tensor  # (K, K): -1 times the gradient of `update` by S
+    update_gradient: Tensor  # (K, K): gradient of `update` by S
 
 
 class SmoothLabel(NamedTuple):
@@ -87,10 +87,10 @@ def fused_terms(
     if with_js:
         terms += (_js_divergence(weighted_p, weighted_q, log_ratio, update),)
     gap = weigh(p.sub_(q))  # overwrites p
-    by_class = sum_by_class(gap, labels, dim)
+    update_gradient = torch.rsub(sum_by_class(gap, labels, dim), 0)  # 0 - x, since -x would give -0.0
     if dim == 0:
         hard_gradient, gap = hard_gradient.t(), gap.t()
-    return FusedTerms(terms, hard_gradient, gap, by_class)
+    return FusedTerms(terms, hard_gradient, gap, update_gradient)
 
 
 def _cross_entropy(log_softmax: Tensor, own: Tensor, label: SmoothLabel, dim: int) -> tuple[Tensor, Tensor]:

@@ -283,7 +283,8 @@ class KRLoss(nn.Module):
             return self.alpha * sums[2] / divisor(num_items), sums
 
         gradient, sums = torch.func.grad(weighted_update, has_aux=True)(self.residual_matrix.detach())
-        loss = _mean(kr_total(*sums[:3], self.alpha), num_items)
+        hard, residual, update, _ = sums
+        loss = _mean(kr_total(hard, residual, update, self.alpha), num_items)
         return loss, gradient, torch.stack(sums).detach() / divisor(num_items)
 
     @torch.no_grad()
@@ -292,13 +293,14 @@ class KRLoss(nn.Module):
         rows = self._rows(logits, labels)
         label = smooth_label(rows, self._uniform_smoothing, self.class_weights)
         fused = fused_terms(rows, label, self.residual_matrix, self.own_class, with_js=with_js)
+        hard, residual, update, *_ = fused.terms
         logit_gradient = fused.hard_gradient
         if self.alpha:
             logit_gradient = logit_gradient.add_(fused.residual_gradient, alpha=self.alpha)
         return _Fused(
-            total=kr_total(*fused.terms[:3], self.alpha),
+            total=kr_total(hard, residual, update, self.alpha),
             logit_gradient=logit_gradient,
-            matrix_gradient=fused.negative_update_gradient.mul_(-self.alpha),
+            matrix_gradient=fused.update_gradient.mul_(self.alpha),
             terms=fused.terms,
             num_items=rows.total_weight() if num_items is None else num_items,
         )
