@@ -52,7 +52,7 @@ WORDS = torch.tensor([[1, 2, 3]])
 
 def test_a_process_without_numba_trains_fasttext_and_prints_one_warning() -> None:
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_NUMBA]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (result.returncode, result.stdout, result.stderr) == (0, "training\n", WARNING + "\n")
 
 

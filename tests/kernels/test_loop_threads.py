@@ -65,4 +65,4 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_loops_run_in_a_forked_process() -> None:
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=False, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=False, timeout=300).returncode == 0
