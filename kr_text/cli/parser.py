@@ -17,10 +17,10 @@ class CommandParser(argparse.ArgumentParser):
             them; `parse_known_args` returns them.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, prog: str | None = None, **settings: Any) -> None:
         self.flags: list[str] = []
         self.takes_training_flags = False
-        super().__init__(*args, add_help=False, allow_abbrev=False, **settings)
+        super().__init__(prog, add_help=False, allow_abbrev=False, **settings)
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
         """Adds an argument, and records its names if it is a flag."""

@@ -39,10 +39,9 @@ def make_trainer(folder: Path, name: str) -> Any:
 
 
 def learned_matrix(loss: Any) -> Tensor | None:
-    """Returns the matrix of logits that a loss learns."""
-    if hasattr(loss, "learned_matrix"):
-        return loss.learned_matrix()  # type: ignore[no-any-return]
-    return next((getattr(loss, name) for name in ("residual_matrix", "c_matrix") if hasattr(loss, name)), None)
+    """Returns the matrix of logits that a loss learns; cross-entropy has no loss object and learns none."""
+    matrix: Tensor | None = None if loss is None else loss.learned_matrix()
+    return matrix
 
 
 def state(loss: nn.Module | None) -> dict[str, Tensor]:
