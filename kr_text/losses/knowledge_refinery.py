@@ -254,8 +254,7 @@ class KRLoss(nn.Module):
         """Share of the label that is spread over all K classes."""
         if self.smoothing == "uniform":
             return self.label_smoothing
-        spread = self.label_smoothing * self.num_labels / (self.num_labels - 1)  # leaves eps / (K - 1) to a wrong class
-        return min(spread, 1.0)
+        return self.label_smoothing * self.num_labels / (self.num_labels - 1)  # eps / (K - 1) for each wrong class
 
     def _rows(self, logits: Tensor, labels: Tensor) -> Rows:
         return make_rows(logits, labels, self.num_labels, self.ignore_index, self.class_weights)
@@ -317,7 +316,7 @@ class _Fused(NamedTuple):
 
 
 def _mean(x: Tensor, num_items: Tensor | int) -> Tensor:
-    """X / num_items; NaN with a gradient of 0 for no items, as in `F.cross_entropy`."""
+    """Divides by `num_items`; for no items NaN with a gradient of 0, as in `F.cross_entropy`."""
     return x / divisor(num_items) + torch.zeros_like(x) / num_items  # 0 / 0 is NaN
 
 
