@@ -87,7 +87,7 @@ def fused_terms(
     if with_js:
         terms += (_js_divergence(weighted_p, weighted_q, log_ratio, update),)
     gap = weigh(p.sub_(q))  # overwrites p
-    update_gradient = torch.rsub(sum_by_class(gap, labels, dim), 0)  # 0 - x, since -x would give -0.0
+    update_gradient = sum_by_class(-gap, labels, dim)
     if dim == 0:
         hard_gradient, gap = hard_gradient.t(), gap.t()
     return FusedTerms(terms, hard_gradient, gap, update_gradient)

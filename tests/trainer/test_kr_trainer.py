@@ -359,7 +359,7 @@ def test_regression_and_multi_label_heads_are_refused(tmp_path: Path, settings: 
 
 def test_float_labels_are_refused_before_the_first_step(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, fasttext(), rows().cast_column("labels", Value("float32")))
-    with pytest.raises(ValueError, match=r"labels must be whole numbers, got torch\.float32"):
+    with pytest.raises(ValueError, match=r"labels must be integers, got torch\.float32"):
         trainer.train()
     assert trainer.state.global_step == 0
 
