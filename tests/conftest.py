@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from kr_text.training.report import Report
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test tensors are too small for several threads
@@ -120,3 +122,24 @@ def kr_text() -> Iterator[Callable[..., int]]:
     yield lambda *argv: main(argv)
     for logger, (handlers, level) in zip(loggers, before, strict=True):
         logger.handlers[:], logger.level = handlers, level
+
+
+@pytest.fixture(params=["fasttext", "textrnn", "charcnn", "transformer"])
+def model_name(request: pytest.FixtureRequest) -> str:
+    """Name of a classifier; a test runs for each of the four."""
+    return str(request.param)
+
+
+@pytest.fixture
+def model(model_name: str) -> "PreTrainedModel":
+    """A tiny random model of each classifier."""
+    from model_cases import make_random_model
+
+    random_model: PreTrainedModel = make_random_model(model_name)
+    return random_model
+
+
+@pytest.fixture
+def exact_model(model: "PreTrainedModel") -> "PreTrainedModel":
+    """The model in float64, where two ways to compute the same logits differ by less than 1e-10."""
+    return model.double()
