@@ -123,5 +123,5 @@ def test_a_wrong_number_of_true_labels_is_an_error(noisy: Path, model: Path, tmp
     for path in noisy.iterdir():
         lines = path.read_text().splitlines(keepends=True)
         (folder / path.name).write_text("".join(lines[:-1] if path.name == TRUE_LABELS_FILE else lines))
-    with pytest.raises(ValueError, match=r"train_true_labels\.csv must have 216 labels, as train, got 215"):
+    with pytest.raises(ValueError, match=r"train_true_labels\.csv must have 216 labels, one per training row, got 215"):
         find_wrong_labels(str(folder), model)
