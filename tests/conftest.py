@@ -97,16 +97,19 @@ def zhang(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shell(
-    datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python in a process of its own, with empty caches and without the Hub: shell("-m", "kr_text", "train")."""
+def shell_environment(datasets_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment variables of a shell with empty caches, without the Hub, and with buffered output."""
     home = str(tmp_path_factory.mktemp("home"))
     caches = {"HF_HOME": home, "HF_DATASETS_CACHE": str(datasets_cache), "HF_HUB_OFFLINE": "1"}
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | caches
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | caches
+
+
+@pytest.fixture(scope="session")
+def shell(shell_environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python in a process of its own: shell("-m", "kr_text", "train")."""
 
     def shell(*argv: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-        settings = {"capture_output": True, "text": True, "env": environment, **settings}
+        settings = {"capture_output": True, "text": True, "env": shell_environment, **settings}
         return subprocess.run([sys.executable, *argv], **settings)
 
     return shell

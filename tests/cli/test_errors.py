@@ -111,9 +111,9 @@ def test_ctrl_c_is_one_line_and_code_130(
     assert capsys.readouterr() == ("", "kr-text predict: interrupted\n")
 
 
-def test_a_closed_pipe_ends_the_help_silently() -> None:
+def test_a_closed_pipe_ends_the_help_silently(shell_environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "kr_text", "help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=shell_environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

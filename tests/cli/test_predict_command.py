@@ -26,11 +26,13 @@ def test_predict_writes_a_json_line_for_each_line_of_its_input(run_folder: Path,
 
 
 @pytest.mark.parametrize("num_lines", [3, 3000])  # less, and more, than a pipe holds
-def test_predict_ends_silently_if_the_reader_closes_the_pipe(run_folder: Path, tmp_path: Path, num_lines: int) -> None:
+def test_predict_ends_silently_if_the_reader_closes_the_pipe(
+    run_folder: Path, tmp_path: Path, shell_environment: dict[str, str], num_lines: int
+) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("the team\n" * num_lines)
     command = [sys.executable, "-m", "kr_text", "predict", str(run_folder), str(texts)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=shell_environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         if num_lines > 3:
