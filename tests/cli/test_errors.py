@@ -34,7 +34,7 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
             "validation_size must be a share in (0, 1)",
         ),
         ("train --dataset {news} --output_dir {new} --resume", "{new} must hold a checkpoint to resume from"),
-        ("train --dataset {news} --output_dir {run}", "{run} holds a run already; give --resume to resume it, --overwrite"),
+        ("train --dataset {news} --output_dir {run}", "{run} holds a run already; give --resume to resume it"),
         (
             "predict {missing} -",
             "model must be a saved classifier's folder, or an id OWNER/NAME on the Hub, got '{missing}'",
