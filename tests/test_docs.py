@@ -48,3 +48,13 @@ def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
     results = doctest.testmod(importlib.import_module(name))
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_the_architecture_names_every_module_and_only_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = [path for folder in ("kr_text", "models") for path in (ROOT / folder).rglob("*.py")]
+    named = {path.name for path in modules if f"`{path.name}`" in page or f"`kr_text/{path.name}`" in page}
+    assert {path.name for path in modules} - named == {"__init__.py", "__main__.py"}
+    paths = set(re.findall(r"`((?:kr_text|models|scripts|tests|results|docs)/[\w./]*)`", page))
+    assert len(paths) > 20
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []

@@ -184,7 +184,7 @@ def test_a_failing_run_does_not_stop_the_grid_and_finished_runs_are_not_repeated
     assert err == "kr-text run: 1 of 4 runs failed, see above; the same command tries them again\n"
     assert out.splitlines()[:2] == [f"Tiny ({tmp_path / 'grid.yaml'})", "4 runs, 0 of them finished"]
     failed = [line for line in out.splitlines()[2:] if "/4] tiny_news fasttext" not in line]
-    assert [line.partition(" is no file")[0] for line in failed] == [
+    assert [line.partition(" is not a file")[0] for line in failed] == [
         "FAILED nobody/nothing fasttext ce seed 1: ConnectionError: nobody/nothing"
     ]
     results = read_results(tmp_path).values()

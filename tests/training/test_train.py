@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +80,10 @@ def test_the_residual_labels_recover_the_class_relations_of_the_corpus(tmp_path:
 def test_broken_package_metadata_fails_before_the_first_step(
     tmp_path: Path, train_small: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kr_text.machine.environment, "DISTRIBUTIONS", ("torch", "kr-text-not-installed"))
+    monkeypatch.setattr(kr_text.machine.environment, "PACKAGES", ("torch", "kr-text-not-installed"))
     steps: list[int] = []
     monkeypatch.setattr(ClassifierTrainer, "training_step", lambda *args, **kwargs: steps.append(1))
-    with pytest.raises(PackageNotFoundError, match="kr-text-not-installed"):
+    with pytest.raises(ValueError, match="package kr-text-not-installed must be installed"):
         train_small(tmp_path / "run")
     assert steps == []
     assert not (tmp_path / "run").exists()
