@@ -1,5 +1,7 @@
 """Calibration (Guo et al. 2017): expected calibration error, reliability diagram, temperature scaling."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
@@ -23,20 +25,25 @@ def ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> list[tuple[float, float, int]]:
-    """Reliability diagram: mean confidence, accuracy and number of rows of each bin that is not empty.
+class Bin(NamedTuple):
+    """The rows in one confidence bin of a reliability diagram."""
+
+    num_rows: int
+    confidence: float  # sum over the rows
+    num_correct: int
+
+
+def reliability_bins(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Bin, ...]:
+    """The 15 bins of a reliability diagram, in order of confidence, empty bins included.
 
     Args:
         confidence: Probability of the predicted class, (N,).
         correct: Whether the predicted class is the label, (N,).
     """
     c, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.bool_)
-    bins = confidence_bins(c)
-    return [
-        (float(c[in_bin].mean()), float(right[in_bin].mean()), int(in_bin.sum()))
-        for number in range(1, NUM_BINS + 1)
-        if (in_bin := bins == number).any()
-    ]
+    numbers = confidence_bins(c)
+    masks = [numbers == number for number in range(1, NUM_BINS + 1)]
+    return tuple(Bin(int(mask.sum()), float(c[mask].sum()), int(right[mask].sum())) for mask in masks)
 
 
 def confidence_bins(confidence: Floats) -> Integers:

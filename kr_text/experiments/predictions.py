@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from kr_text.evaluation.calibration import NUM_BINS, confidence_bins
+from kr_text.evaluation.calibration import Bin, reliability_bins
 
 
 class StoredPredictions(TypedDict):
@@ -24,14 +24,6 @@ class StoredPredictions(TypedDict):
     correct: str
     labels: str
     bins: list[tuple[int, float, int]]
-
-
-class Bin(NamedTuple):
-    """The test rows in one confidence bin of a reliability diagram."""
-
-    num_rows: int
-    confidence: float  # sum over the rows
-    num_correct: int
 
 
 class Predictions(NamedTuple):
@@ -51,13 +43,12 @@ def compact(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> StoredPredic
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype="<i8")
     correct, confidence = p.argmax(axis=1) == y, p.max(axis=1)
-    bins = confidence_bins(confidence)
-    masks = [bins == number for number in range(1, NUM_BINS + 1)]
+    bins = reliability_bins(confidence, correct)
     return {
         "num_rows": len(y),
         "correct": base64.b64encode(np.packbits(correct).tobytes()).decode("ascii"),
         "labels": hashlib.sha256(y.tobytes()).hexdigest()[:16],
-        "bins": [(int(m.sum()), round(float(confidence[m].sum()), 4), int(correct[m].sum())) for m in masks],
+        "bins": [(each.num_rows, round(each.confidence, 4), each.num_correct) for each in bins],
     }
 
 

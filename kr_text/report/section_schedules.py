@@ -7,7 +7,7 @@ import numpy as np
 from kr_text.experiments.grids import Grid
 from kr_text.experiments.run import Run
 from kr_text.formats.overrides import Value, parse_overrides
-from kr_text.losses.schedules import Exponential, Schedule, Truncated
+from kr_text.losses.schedules import Exponential, Schedule, make_schedule
 from kr_text.report.blocks import Block, Figure, Table, slug
 from kr_text.report.comparisons import Pair
 from kr_text.report.error_tables import verdict_blocks
@@ -60,10 +60,8 @@ def _best_epoch_table(cells: Sequence[Cell]) -> Table:
 
 def schedule(setting: Run) -> Schedule:
     """Alpha of a run as a function of the number of completed epochs."""
-    overrides = _overrides(setting)
-    if "until" in overrides:
-        return Truncated(float(overrides["until"]), _alpha(setting))
-    return Exponential(_alpha(setting), _gamma(setting))
+    until = _overrides(setting).get("until")
+    return make_schedule(_alpha(setting), _gamma(setting), None if until is None else float(until))
 
 
 def _overrides(setting: Run) -> dict[str, Value]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from scipy.special import log_softmax, softmax
 
-from kr_text.evaluation.calibration import at_temperature, ece, fit_temperature, reliability
+from kr_text.evaluation.calibration import at_temperature, ece, fit_temperature, reliability_bins
 from metric_cases import Sample, samples
 
 
@@ -54,36 +54,29 @@ def test_a_higher_temperature_lowers_confidence_and_keeps_the_predicted_class() 
 
 def test_reliability_by_hand() -> None:
     """Bin (5/15, 6/15], which includes its upper edge, has two rows, and (14/15, 1] has three; the others are empty."""
-    bins = reliability([0.4, 0.34, 1.0, 0.95, 0.96], [True, False, True, True, False])
-    np.testing.assert_allclose(bins, [(0.37, 1 / 2, 2), (0.97, 2 / 3, 3)])
+    bins = reliability_bins([0.4, 0.34, 1.0, 0.95, 0.96], [True, False, True, True, False])
+    expected = [(2, 0.74, 1) if number == 6 else (3, 2.91, 2) if number == 15 else (0, 0, 0) for number in range(1, 16)]
+    np.testing.assert_allclose(bins, expected)
 
 
 @pytest.mark.parametrize("num_labels", [2, 5, 30])
 def test_the_reliability_diagram_agrees_with_ece(num_labels: int) -> None:
     rng = np.random.default_rng(num_labels)
     probabilities, labels = rng.dirichlet(np.full(num_labels, 0.3), size=500), rng.integers(num_labels, size=500)
-    bins = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-    assert sum(count for _, _, count in bins) == 500
-    assert all(count > 0 for _, _, count in bins)
-    assert [confidence for confidence, _, _ in bins] == sorted(confidence for confidence, _, _ in bins)
-    gap = sum(count / 500 * abs(accuracy - confidence) for confidence, accuracy, count in bins)
+    bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    assert sum(each.num_rows for each in bins) == 500
+    gap = sum(abs(each.num_correct - each.confidence) for each in bins) / 500
     assert gap == pytest.approx(ece(probabilities, labels), abs=1e-12)
 
 
 def test_the_reliability_diagram_agrees_with_plain_loops() -> None:
     rng = np.random.default_rng(3)
-    confidence, correct_rows = rng.uniform(0.3, 1, size=100), rng.integers(2, size=100) == 1
+    confidence, correct = rng.uniform(0.3, 1, size=100).tolist(), (rng.integers(2, size=100) == 1).tolist()
     expected = []
     for number in range(15):
-        inside = [
-            (float(c), bool(right))
-            for c, right in zip(confidence, correct_rows, strict=True)
-            if number / 15 < c <= (number + 1) / 15
-        ]
-        if inside:
-            confidences, correct = zip(*inside, strict=True)
-            expected.append((np.mean(confidences), np.mean(correct), len(inside)))
-    np.testing.assert_allclose(reliability(confidence, correct_rows), expected, rtol=1e-12)
+        inside = [row for row in range(100) if number / 15 < confidence[row] <= (number + 1) / 15]
+        expected.append((len(inside), sum(confidence[row] for row in inside), sum(correct[row] for row in inside)))
+    np.testing.assert_allclose(reliability_bins(confidence, correct), expected, rtol=1e-12)
 
 
 def test_equal_logits_have_temperature_one() -> None:

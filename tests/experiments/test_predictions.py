@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from kr_text.evaluation.calibration import reliability
-from kr_text.experiments.predictions import Bin, compact, expand
+from kr_text.evaluation.calibration import Bin, reliability_bins
+from kr_text.experiments.predictions import compact, expand
 
 
 def test_the_stored_form_by_hand() -> None:
@@ -35,11 +35,8 @@ def test_the_bins_give_the_reliability_diagram() -> None:
     rng = np.random.default_rng(0)
     probabilities, labels = rng.dirichlet(np.ones(3), size=500), rng.integers(3, size=500)
     bins = expand(compact(probabilities, labels)).bins
-    expected = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-    found = [
-        (each.confidence / each.num_rows, each.num_correct / each.num_rows, each.num_rows) for each in bins if each[0]
-    ]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    expected = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    np.testing.assert_allclose(bins, expected, atol=1e-4)
     assert all(isinstance(each, Bin) for each in bins)
 
 
