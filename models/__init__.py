@@ -1,6 +1,7 @@
 """Text classifiers; importing this package registers them with the Auto classes of transformers.
 
-`MODELS` maps each classifier's name on the command line to its config class and its model class.
+`MODELS` maps each classifier's name on the command line to its config class and its model class. A new classifier is a
+file here, an entry in `MODELS`, and a recipe of that name in kr_text/training/recipes.yaml.
 """
 
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel

@@ -77,7 +77,7 @@ def _run_command(argv: list[str], started: float) -> None:
         hint = nearest(argv[0], [*commands, "help"]) or f"; the commands are {', '.join(commands)} and help"
         raise ValueError(f"unknown command {argv[0]!r}{hint}")
     command = commands.get(argv[0], parser)
-    if not command.takes_training_flags:  # before argparse reports that the flag which is misspelt is missing
+    if not command.takes_training_flags:  # first, since argparse would report a misspelt required flag as missing
         check_flags(argv, command.flags)
     try:
         flags, unknown = parser.parse_known_args(argv)
@@ -88,7 +88,7 @@ def _run_command(argv: list[str], started: float) -> None:
     logger = logging.getLogger("kr_text")
     logger.addHandler(logging.StreamHandler())
     logger.setLevel(logging.INFO)
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a failed request is one line of ours, not one for each retry
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no warning for each retry: a failed request is one line
     flags.argv, flags.training_flags, flags.started = argv, unknown, started
     flags.execute(flags)
 

@@ -2,18 +2,14 @@
 
 import argparse
 from collections.abc import Collection, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING
 from functools import partial
 from typing import Any
 
-from transformers import TrainingArguments
-
 from kr_text.cli.parser import HELP_FLAGS, CommandParser, check_flags
-from kr_text.training.arguments import TRAINING_DEFAULTS, RunArguments, training_parser
+from kr_text.training.arguments import FIELDS, RUN_FIELDS, TRAINING_DEFAULTS, training_parser
 from kr_text.training.recipes import recipe
 
-RUN_FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(RunArguments)}
-FIELDS = {each.name: each for each in fields(TrainingArguments) if each.init} | RUN_FIELDS
 GROUPS = {
     "data": ["dataset", "text_column", "label_column", "validation_size", "max_train_rows", "max_length"],
     "model": ["model", "config_overrides", "word_vectors"],
@@ -95,7 +91,7 @@ def _model_and_dataset(argv: Sequence[str]) -> tuple[str, str]:
 
 
 def _defaults(model: str, dataset: str) -> dict[str, str]:
-    """Text of each default that is not empty: of the recipe, else of kr-text, else of the Trainer."""
+    """Non-empty defaults as text. The recipe's value wins, then kr-text's, then the Trainer's."""
     values = {name: each.default for name, each in FIELDS.items() if each.default is not MISSING} | TRAINING_DEFAULTS
     defaults = {name: str(getattr(value, "value", value)) for name, value in values.items() if value not in (None, "")}
     chosen = recipe(model, dataset)

@@ -36,7 +36,10 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="show this text, and exit")
 
     def add_training_help_flags(self) -> None:
-        """Adds -h, --help and --help-all, for a command that takes the flags of a training run; it prints its help."""
+        """Adds -h, --help and --help-all, for a command that takes the flags of a training run.
+
+        Such a command prints its own help.
+        """
         self.takes_training_flags = True
         self.add_argument("-h", "--help", action="store_true")
         self.add_argument("--help-all", action="store_true")

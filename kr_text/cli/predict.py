@@ -16,8 +16,8 @@ def add_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help=".csv or .tsv with a header, or .jsonl, each also as .gz; any other file has a text in each line; - reads "
-        "lines from standard input",
+        help=".csv or .tsv with a header, .jsonl or .json, each also as .gz, or .parquet; any other file has a text in "
+        "each line; - reads lines from standard input",
     )
     parser.add_argument(
         "--text_column",

@@ -8,7 +8,7 @@ from kr_text.cli.parser import CommandParser, positive
 
 SUMMARY = "run grids of experiments"
 DESCRIPTION = (
-    "Runs the experiments of grids that have no result yet, and adds their results to a folder. If interrupted, the "
+    "Runs every experiment in the grids that has no result yet, and adds the results to a folder. If interrupted, the "
     "same command continues where it stopped. The format of a grid is described in kr_text/experiments/grids.py."
 )
 
@@ -16,7 +16,12 @@ DESCRIPTION = (
 def add_flags(parser: CommandParser) -> None:
     """Adds the flags of `kr-text run`."""
     parser.add_argument("grids", nargs="+", metavar="GRID", help="YAML file with a grid of runs")
-    parser.add_argument("--results", default="results", metavar="FOLDER", help="results; default: %(default)s")
+    parser.add_argument(
+        "--results",
+        default="results",
+        metavar="FOLDER",
+        help="folder that the results are added to; default: %(default)s",
+    )
     parser.add_argument(
         "--data",
         nargs="*",
@@ -28,7 +33,7 @@ def add_flags(parser: CommandParser) -> None:
         "--work",
         default="runs/experiments",
         metavar="FOLDER",
-        help="models of unfinished runs; default: %(default)s",
+        help="working folder of unfinished runs; default: %(default)s",
     )
     parser.add_argument(
         "--only", metavar="FIELD=VALUE,...", help="run only the runs with these values, such as model=fasttext,seed=1"
@@ -61,9 +66,8 @@ def _run(flags: argparse.Namespace) -> None:
     from kr_text.formats.overrides import parse_overrides
 
     if flags.fresh and (flags.engine != "local" or (flags.workers or 1) > 1):
-        raise ValueError(
-            f"fresh must have one worker and the engine local, got workers {flags.workers} and engine {flags.engine}"
-        )
+        given = f"--workers {flags.workers}" if flags.engine == "local" else f"--engine {flags.engine}"
+        raise ValueError(f"--fresh must have one worker and the engine local, got {given}")
     workers = flags.workers or (1 if flags.fresh else default_workers())
     setting = Setting(tuple(flags.data), flags.work, workers, flags.fresh, commit_of_code())
     only = parse_overrides(flags.only, "only")

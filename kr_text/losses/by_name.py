@@ -1,4 +1,4 @@
-"""Training losses by name, for flags, grids and `KRTrainer(loss=...)`."""
+"""Training losses by name, for flags, grids and `KRTrainer(loss=...)`; softening_loss.py says how to add a loss."""
 
 import inspect
 from typing import Any, TypeVar

@@ -6,9 +6,9 @@ compares the two.
 For a row of class k, p is p_res (Eq. 4) and q is q_res (Eq. 5). Both keep all K columns here: column k is 0, and its
 logarithm is the smallest finite number, because -inf would give NaN. The gradients are
 
-    hard, by the logits        sum(label) * softmax(z) - label
-    residual, by the logits    p - q
-    update, by row k of S      q - p
+    hard, w.r.t. the logits        sum(label) * softmax(z) - label
+    residual, w.r.t. the logits    p - q
+    update, w.r.t. row k of S      q - p
 """
 
 import math
@@ -28,9 +28,9 @@ class FusedTerms(NamedTuple):
     """Weighted sums over the rows, in nats, and their gradients."""
 
     terms: tuple[Tensor, ...]  # hard, residual, update; and js_divergence if asked for
-    hard_gradient: Tensor  # (N, K): gradient of `hard` by the logits
-    residual_gradient: Tensor  # (N, K): gradient of `residual` by the logits
-    update_gradient: Tensor  # (K, K): gradient of `update` by S
+    hard_gradient: Tensor  # (N, K): gradient of `hard` w.r.t. the logits
+    residual_gradient: Tensor  # (N, K): gradient of `residual` w.r.t. the logits
+    update_gradient: Tensor  # (K, K): gradient of `update` w.r.t. S
 
 
 class SmoothLabel(NamedTuple):
@@ -94,11 +94,11 @@ def fused_terms(
 
 
 def _cross_entropy(log_softmax: Tensor, own: Tensor, label: SmoothLabel, dim: int) -> tuple[Tensor, Tensor]:
-    """Sum over the rows of the cross-entropy, and its gradient by the logits."""
+    """Sum over the rows of the cross-entropy, and its gradient with respect to the logits."""
     probabilities = exp(log_softmax)
     if not isinstance(label.own, Tensor) and not isinstance(label.every, Tensor):
         full_label = torch.full_like(log_softmax, label.every).scatter_(dim, own, label.own + label.every)
-        # Without smoothing, only the own class is summed: 0 * inf is NaN.
+        # Without smoothing, only the true class is summed: 0 * inf is NaN.
         value = dot(full_label, log_softmax) if label.every else log_softmax.gather(dim, own).sum()
         return value.neg_(), probabilities.sub_(full_label)
     log_own = log_softmax.gather(dim, own)
@@ -152,7 +152,7 @@ def _rows_of(matrix: Tensor, labels: Tensor, dim: int) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """Exponential of x; for large tensors by `exp2`, which was measured to take less than half the time."""
+    """Exponential of x; for large tensors large tensors by `exp2`, which took less than half the time when measured."""
     return x.exp() if x.numel() < 4096 else x.mul(1 / math.log(2)).exp2_()
 
 
@@ -162,7 +162,10 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sum_by_class(x: Tensor, labels: Tensor, dim: int = 1) -> Tensor:
-    """Sums the rows of x (N, K), or (K, N) if `dim` is 0, for each label: (K, K). The fastest of torch's ways."""
+    """Sums the rows of x (N, K), or (K, N) if `dim` is 0, for each label: (K, K).
+
+    `scatter_add_` was the fastest of PyTorch's operations for this.
+    """
     sums = x.new_zeros(2 * x.shape[dim : dim + 1])
     if dim == 0:
         return sums.scatter_add_(1, labels.expand_as(x), x).t().contiguous()
@@ -170,7 +173,7 @@ def sum_by_class(x: Tensor, labels: Tensor, dim: int = 1) -> Tensor:
 
 
 def divisor(num_items: Tensor | int) -> Tensor | int:
-    """Divisor of gradients: `num_items`, or 1 if it is 0. Then the loss is NaN, and gradients are 0."""
+    """Divisor of gradients: `num_items`, or 1 if it is 0. The loss of an empty batch is NaN, its gradients are 0."""
     return num_items + (num_items == 0)
 
 
@@ -188,9 +191,9 @@ def with_gradient(
         value: Sum over the rows.
         num_items: Divisor.
         logits: (..., K).
-        logit_gradient: (N, K), gradient by the flattened logits.
+        logit_gradient: (N, K), gradient w.r.t. the flattened logits.
         residual_matrix: (K, K), or None if no gradient flows to it.
-        matrix_gradient: (K, K), gradient by `residual_matrix`.
+        matrix_gradient: (K, K), gradient w.r.t. `residual_matrix`.
     """
     function: Any = _KnownGradient  # torch has no types for its `apply`
     result: Tensor = function.apply(value, num_items, logits, logit_gradient, residual_matrix, matrix_gradient)

@@ -14,7 +14,7 @@ def kl_divergence(log_label: Tensor, log_prediction: Tensor) -> Tensor:
 def reverse_kl_divergence(logits: Tensor, label_logits: Tensor) -> Tensor:
     """(N,): D_KL(prediction || label) of each row, from the logits (N, C) of both. The label must be detached.
 
-    With p the prediction and r = log(p / label), the gradient by `logits` is p_j (r_j - sum_i p_i r_i). A constant
+    With p the prediction and r = log(p / label), the gradient w.r.t. `logits` is p_j (r_j - sum_i p_i r_i). A constant
     added to r cancels. So r is taken relative to the likeliest class of p, as a difference of logits: large terms that
     the classes share cancel before they are multiplied, and the gradient stays accurate for logits of 1e30.
     """

@@ -1,7 +1,7 @@
 """Knowledge Refinery: cross-entropy with a residual label for each class, learned during training.
 
 Ding et al.: Knowledge Refinery: Learning from Decoupled Label (AAAI 2021). Equation numbers are the paper's;
-docs/paper.md lists its slips and how they are read here.
+docs/paper.md lists errors in the paper and how this code reads them.
 """
 
 import warnings
@@ -90,8 +90,8 @@ class KRLoss(nn.Module):
 
     total = hard + alpha_t * (residual + update), Eqs. 9 and 13. `hard` is the cross-entropy with the hard or the smooth
     label. `residual` pulls p_res, the prediction over the wrong classes, towards q_res, the residual label of the right
-    class. `update` pulls q_res towards p_res. `residual` has a gradient by the logits only, `update` by
-    `residual_matrix` only. `kr_terms` defines the three terms; in training, a faster closed form computes them.
+    class. `update` pulls q_res towards p_res. `residual` has a gradient with respect to the logits only, `update` by
+    `residual_matrix` only. `kr_terms` defines the three terms; for "label_first" a faster closed form computes them.
 
     Pass `residual_matrix` to an optimizer without weight decay and with its own learning rate: 1e-2 with Adam is a good
     start. At the learning rates of fine-tuning it would hardly move.
@@ -100,10 +100,10 @@ class KRLoss(nn.Module):
         num_labels: K, the number of classes.
         label_smoothing: eps in [0, 1), the share of the label that is spread evenly (0.1 in KR-LS).
         alpha: Weight of the residual terms in the first epoch, or a function from the number of completed epochs to the
-            weight (see `kr_text.losses.schedules`); `gamma` is unused then.
+            weight (see `kr_text.losses.schedules`); in that case `gamma` is ignored.
         gamma: Factor of alpha after each epoch, in [0, 1]; 0 turns the residual terms off.
         divergence: "label_first" reads every divergence as D_KL(label || prediction), the usual order; "as_printed"
-            takes Eqs. 6 and 7 to the letter.
+            takes Eqs. 6 and 7 as printed.
         smoothing: "uniform" spreads eps over all classes, as torch does; "wrong_classes" over the wrong ones (Eq. 12).
         class_weights: (K,), factor of all terms of a row by its class, as `weight` of `F.cross_entropy`.
         ignore_index: Label of rows that are left out.
@@ -189,7 +189,7 @@ class KRLoss(nn.Module):
     def training_step(
         self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The total loss, with a gradient by the logits only, and the gradient of `residual_matrix` beside it.
+        """The total loss, with a gradient w.r.t. the logits only, and the gradient of `residual_matrix` beside it.
 
         For training loops that scale, average or clip the gradients of the network but not that of `residual_matrix`.
         Arguments as for `forward`.

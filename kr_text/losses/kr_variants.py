@@ -76,7 +76,10 @@ class ClassMeanKR(_KRVariant):
         self.class_means.copy_(torch.where(counts > 0, moved, self.class_means))
 
     def learned_residual_labels(self) -> Tensor | None:
-        """The class means, or None if they are still uniform. There is no matrix of logits behind them."""
+        """The class means, or None if they are still uniform.
+
+        They are stored as probabilities, so `learned_matrix` is None.
+        """
         means = self.class_means
         return None if torch.equal(means, _uniform(self.num_labels).to(means)) else means.clone()
 
@@ -85,8 +88,9 @@ class WeightedKR(_KRVariant):
     """Knowledge Refinery with a residual loss that is weaker where the network is sure of the right class.
 
     hard + alpha_t * (mean of (1 - p_k) * KL(q || p) + mean of KL(p || q)): `KRLoss`, label first, except for the weight
-    1 - p_k of each row, where p_k is the detached probability of the right class. KL(q || p) has a gradient by the
-    logits only. KL(p || q), which has no weight, has a gradient by `residual_matrix` only. Arguments as for `KRLoss`.
+    1 - p_k of each row, where p_k is the detached probability of the right class. KL(q || p) has a gradient w.r.t. the
+    logits only. KL(p || q), which has no weight, has a gradient w.r.t. `residual_matrix` only. The arguments are those
+    of `KRLoss`.
     """
 
     def __init__(

@@ -18,9 +18,9 @@ class OnlineLabelSmoothing(SofteningLoss):
 
     Zhang et al.: Delving Deep into Label Smoothing (IEEE TIP 2021). `hard` is the cross-entropy with the label, `soft`
     the cross-entropy with the soft label of the class. In the first epoch soft labels are uniform (the authors' program
-    uses none then). Later they are the class means of the softmax over the rows of the last epoch that were classified
-    correctly, as predicted when they were trained on. A class without such a row gets the uniform label again, as in
-    the authors' program.
+    uses none then). Later they are the class means of the softmax over the correctly classified rows of the last epoch,
+    with the predictions made during training. A class without such a row gets the uniform label again, as in the
+    authors' program.
 
     Call `end_epoch` after each epoch. In `eval` mode no rows are counted. The default of alpha is the paper's.
 
@@ -72,7 +72,7 @@ class LabelSmoothingPlusPlus(SofteningLoss):
     2024, arXiv 2509.05307). The label of class k is y = (1 - alpha) * one-hot + alpha * C_k, where C_k is a softmax
     over the wrong classes, uniform at the start. CE(y, p), with y detached, moves the network; CE(p, y), with p
     detached, moves `c_matrix`. The factor 1/2 and the default of alpha come from the authors' program, which adds 1e-6
-    inside each logarithm; here nothing is added. Any optimizer may step C; in that program the network's does.
+    inside each logarithm; here nothing is added. C can have any optimizer; the authors' program uses the network's.
 
     Args:
         num_labels: K, the number of classes.
@@ -105,7 +105,8 @@ class ConfidencePenalty(SofteningLoss):
 
     Pereyra et al.: Regularizing Neural Networks by Penalizing Confident Output Distributions (ICLR 2017 workshop),
     Sec. 3. The paper tunes beta for each task: 0.1 for CIFAR-10, which is the default, 1.0 for MNIST, 2.0 for Penn
-    Treebank, 2.5 for translation. Its annealed beta and its threshold on H, which it hardly uses, are left out.
+    Treebank, 2.5 for translation. The paper's annealing of beta and its threshold on the entropy, which it hardly uses,
+    are left out.
 
     Args:
         num_labels: K, the number of classes.

@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 def make_rows(logits: Tensor, labels: Tensor, num_labels: int, ignore_index: int, class_weights: Tensor | None) -> Rows:
     """Flattens a batch to one row per label, and weighs the rows.
 
-    Only on a CPU are the label values read; on an accelerator that would synchronise with the device.
+    Label values are checked on a CPU only; reading them on an accelerator would synchronize with the device.
 
     Args:
         logits: (..., K).

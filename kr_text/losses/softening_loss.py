@@ -1,4 +1,4 @@
-"""SofteningLoss: the interface of every training loss that is not a `KRLoss`.
+"""SofteningLoss: the interface of every training loss except cross-entropy and `KRLoss`.
 
 A new loss is a subclass of `SofteningLoss`, in its own file or beside the losses it resembles, and an entry in `OTHERS`
 of by_name.py. Then `kr-text train --loss` knows it, and `SofteningTrainer` trains with it.
@@ -28,7 +28,7 @@ class SofteningLoss(nn.Module):
         self._settings = {"num_labels": num_labels, **settings}
 
     def begin(self) -> None:
-        """Called when a training begins, which may follow an interrupted one. Does nothing by default."""
+        """Called when training begins, maybe after an interrupted training: resets partial counts, if there are any."""
 
     def set_epoch(self, epoch: float) -> None:
         """Called before each epoch with the number of completed epochs. Does nothing by default."""

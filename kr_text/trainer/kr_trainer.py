@@ -14,7 +14,7 @@ from kr_text.losses.by_name import LOSSES, named_loss
 from kr_text.losses.closed_form import widen
 from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.ranges import require_at_least
-from kr_text.trainer.epochs import RESIDUAL_LEARNING_RATE, EpochCounter, learning_rate_fraction
+from kr_text.trainer.epochs import EpochCounter
 from kr_text.trainer.loss_checks import check_head, check_loss, model_num_labels
 from kr_text.trainer.residual_checkpoint import (
     LOSS_ENTRY,
@@ -22,6 +22,7 @@ from kr_text.trainer.residual_checkpoint import (
     load_residual_matrix,
     save_residual_matrix,
 )
+from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE, follow_schedule
 
 LOGGED_TERMS = ("loss_hard", "loss_residual", "loss_update", "js_divergence", "alpha")
 
@@ -45,8 +46,8 @@ class KRTrainer(Trainer):
         args: Positional arguments of `Trainer`.
         loss: Training loss: "ce", "ls", "kr", "kr-ls" (see `named_loss`) or a `KRLoss`, which keeps its S.
         residual_learning_rate: Peak learning rate of S.
-        steps_per_epoch: Number of optimizer steps that alpha counts as an epoch. Set it for data without epochs, such
-            as an `IterableDataset` with `max_steps`. By default alpha follows the Trainer's epochs.
+        steps_per_epoch: Number of optimizer steps per epoch in the schedule of alpha. Set it for data without epochs,
+            such as an `IterableDataset` with `max_steps`. By default alpha follows the Trainer's epochs.
         kwargs: Keyword arguments of `Trainer`.
 
     Raises:
@@ -124,7 +125,8 @@ class KRTrainer(Trainer):
             loss = F.cross_entropy(widen(logits).flatten(0, -2), labels.flatten().long(), ignore_index=ignored)
         if not return_outputs:
             return loss
-        return loss, outputs if isinstance(outputs, dict) else (loss, *outputs)  # a model with labels returns its loss
+        # The Trainer expects the loss first in a tuple, as models return it when given labels.
+        return loss, outputs if isinstance(outputs, dict) else (loss, *outputs)
 
     def _training_loss(
         self, criterion: KRLoss, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
@@ -183,8 +185,7 @@ class KRTrainer(Trainer):
         if matrix.grad is not None:
             matrix.grad = self._sum_over_processes(matrix.grad)
             if not self._skips_step(matrix.grad):
-                learning_rate = self.residual_learning_rate * learning_rate_fraction(self)
-                self.residual_optimizer.param_groups[0]["lr"] = learning_rate
+                follow_schedule(self.residual_optimizer, self.residual_learning_rate, self)
                 self.residual_optimizer.step()
         self.residual_optimizer.zero_grad()
         self._logged_alpha += criterion.alpha

@@ -21,11 +21,13 @@ def check_loss(trainer: Trainer, num_labels: int) -> None:
         raise ValueError(f"loss must have the model's {expected} labels, got {num_labels}")
     if trainer.args.label_smoothing_factor:
         raise ValueError(
-            f"label_smoothing_factor must be 0, got {trainer.args.label_smoothing_factor}; set label smoothing in the "
-            "loss, as in loss=KRLoss(num_labels, label_smoothing=0.1)"
+            f"label_smoothing_factor must be 0, got {trainer.args.label_smoothing_factor}; set label smoothing in "
+            "the loss instead, as in KRLoss(num_labels, label_smoothing=0.1)"
         )
     if trainer.compute_loss_func is not None:
-        raise ValueError("compute_loss_func must be None, since loss= sets the loss; use transformers.Trainer for it")
+        raise ValueError(
+            "compute_loss_func must be None, because loss= sets the loss; for a loss function use transformers.Trainer"
+        )
 
 
 def check_head(model: nn.Module | None) -> None:

@@ -1,4 +1,4 @@
-"""The residual matrix S, or whatever else a loss learns, in the Trainer's checkpoints, with its optimizer.
+"""Saves and restores what a loss learns (S for KR), and its optimizer, in the Trainer's checkpoints.
 
 KRTrainer writes `residual_matrix.safetensors`, SofteningTrainer `softening_loss.safetensors`. Both hold the tensors of
 the loss's `state_dict()` by their names, and Adam's moments of a parameter as `adam.PARAMETER.MOMENT`. Resuming

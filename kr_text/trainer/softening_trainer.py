@@ -11,16 +11,18 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 
 from kr_text.losses.closed_form import widen
 from kr_text.losses.softening_loss import SofteningLoss, last_linear
-from kr_text.trainer.epochs import RESIDUAL_LEARNING_RATE, EpochCounter, learning_rate_fraction
-from kr_text.trainer.loss_checks import check_loss
+from kr_text.trainer.epochs import EpochCounter
+from kr_text.trainer.loss_checks import check_head, check_loss
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.trainer.residual_checkpoint import SOFTENING_FILE, load_loss, save_loss
+from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE, follow_schedule
 
 
 class SofteningTrainer(Trainer):
     """A `transformers.Trainer` that trains a classifier with a `SofteningLoss`, in one process and on one device.
 
-    The model's output must have `logits` (batch, num_labels), and a batch `labels` (batch,), none of them ignored.
+    The model's output must have `logits` (batch, num_labels), and each batch must have `labels` (batch,);
+    ignored labels are not supported.
 
     The parameters of the loss belong to the loss, not to the model: they have their own Adam optimizer, which steps
     with the model's optimizer, and their own learning rate, which follows the model's schedule. Checkpoints hold the
@@ -118,7 +120,7 @@ class SofteningTrainer(Trainer):
     def _step_loss(self) -> None:
         """Takes one Adam step for the loss's parameters, at the current fraction of their peak learning rate."""
         if self.loss_optimizer is not None:
-            self.loss_optimizer.param_groups[0]["lr"] = self.loss_learning_rate * learning_rate_fraction(self)
+            follow_schedule(self.loss_optimizer, self.loss_learning_rate, self)
             self.loss_optimizer.step()
             self.loss_optimizer.zero_grad()
 
@@ -149,7 +151,10 @@ class SofteningTrainer(Trainer):
         if self.model_init is not None:
             raise ValueError("model_init must be None: a second model would continue with the loss of the first")
         if self.args.fp16:
-            raise ValueError("fp16 must be False, got True, which would scale the gradients of the loss; use bf16")
+            raise ValueError(
+                "fp16 must be False, got True: its gradient scaling would reach the parameters of the loss; use bf16"
+            )
+        check_head(self.model)
         check_loss(self, self.criterion.num_labels)
         if self.criterion.needs_peer and not isinstance(self.model, MutualPair):
             raise ValueError(f"model must be a MutualPair for this loss, got {type(self.model).__name__}")

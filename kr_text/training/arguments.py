@@ -1,6 +1,7 @@
-"""Arguments of a training run: flags, over the YAML file of --config, over the recipe, over the defaults.
+"""Arguments of a training run: flags override the --config file, which overrides the recipe and the defaults.
 
-`make_arguments` is the one way to them. `parse_training` only turns the text of flags and YAML files into values.
+`make_arguments` makes them from values by name. `parse_training` turns the text of flags and of the YAML file into
+values, and calls `make_arguments`.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
 from kr_text.models import MODELS
 from kr_text.ranges import require_at_least
-from kr_text.trainer.epochs import RESIDUAL_LEARNING_RATE
+from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
 from kr_text.training.recipes import recipe
 
 # The argument that batches texts of similar length. transformers 5.0 and 5.1 have a flag for it.
@@ -78,12 +79,14 @@ class RunArguments:
         RESIDUAL_LEARNING_RATE, "peak learning rate of the residual matrix, or of other parameters that the loss learns"
     )
     teacher: str | None = _flag(
-        None, "trained classifier to distill, for loss kd only: a folder or an id on the Hub, of any kind of model"
+        None, "trained classifier to distill, for loss kd only: a folder or a Hub id; the model may be of any kind"
     )
     text_column: str | None = _flag(None, "column with the text; several columns, separated by commas, are joined")
     label_column: str | None = _flag(None, "column with the class")
     validation_size: float | None = _flag(
-        None, "rows to split off train if the data have no validation split: a share such as 0.1, or a number of rows"
+        None,
+        "rows to split off train for validation, and again for test, where the data have no such split: a share or a "
+        "number of rows; default: 0.1, at most 5,000 rows",
     )
     max_train_rows: int | None = _flag(None, "train on this many rows, drawn at random with seed 0")
     max_length: int | None = _flag(None, "truncate texts to this many tokens (characters for charcnn)")
@@ -101,8 +104,10 @@ class RunArguments:
         self.loss_overrides, self.teacher = self.loss_overrides or None, self.teacher or None
         if self.loss not in NAMES:
             raise ValueError(f"loss must be one of {', '.join(NAMES)}, got {self.loss!r}")
-        if (self.loss == "kd") != (self.teacher is not None):
-            raise ValueError(f"teacher must be given for loss kd only, got {self.teacher} for {self.loss}")
+        if self.loss == "kd" and self.teacher is None:
+            raise ValueError("teacher must be given for loss kd, got none: a trained classifier's folder or Hub id")
+        if self.loss != "kd" and self.teacher is not None:
+            raise ValueError(f"teacher must be left out for loss {self.loss}, got {self.teacher}; loss kd takes one")
         if self.validation_size is not None and self.validation_size >= 1 and self.validation_size.is_integer():
             self.validation_size = int(self.validation_size)
         if self.max_length is not None:
@@ -122,7 +127,7 @@ TYPE_NAMES = {
 
 
 def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArguments, TrainingArguments]:
-    """Arguments of a training run from values by field name, over the recipe and the defaults.
+    """Arguments of a training run from values by field name; they override the recipe, which overrides the defaults.
 
     Args:
         values: Fields of `RunArguments` and `TrainingArguments`, such as
@@ -150,7 +155,8 @@ def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArgument
 def default_training() -> dict[str, Any]:
     """Default values of `TrainingArguments`.
 
-    Creating `TrainingArguments` resets accelerate's state. So call this before the arguments of a run are created.
+    Creating `TrainingArguments` resets accelerate's state, and the arguments of a run set it. So the first call, whose
+    result is cached, must come before the Trainer is created.
     """
     defaults: dict[str, Any] = TrainingArguments(output_dir="").to_dict()
     return defaults
@@ -270,7 +276,9 @@ def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, An
 
 
 def read_config(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
-    """Values by field name in the YAML file of `--config`. Text is converted as the text of a flag is: 1e-3, no.
+    """Values by field name in the YAML file of `--config`.
+
+    Strings are converted as on the command line: `1e-3` is a number, `no` is false.
 
     Raises:
         ValueError: The file cannot be read, or has an unknown key or a wrong value.

@@ -26,8 +26,8 @@ class BatchesTrainer(Trainer):
     """A Trainer for `Batches`.
 
     Groups rows by length with `ShuffledRows`. Evaluates all rows: `dataloader_drop_last` applies to training only. Does
-    not compute the gradient norm for the log, which torch cannot compute for a sparse table. Gives the compiled loops
-    of FastText all threads.
+    not log the gradient norm: PyTorch cannot compute it for sparse gradients. Gives the compiled loops of FastText all
+    threads.
     """
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:

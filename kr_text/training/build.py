@@ -93,7 +93,7 @@ def _pretrained(run: RunArguments, labels: dict[str, Any]) -> tuple[PreTrainedTo
 
 @contextmanager
 def _clear_errors(name: str) -> Iterator[None]:
-    """Turns the errors of loading a pretrained model into one line."""
+    """Re-raises errors from loading a pretrained model as a one-line ValueError."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:

@@ -8,7 +8,10 @@ from transformers.trainer_callback import ExportableState
 
 
 class Checkpointed(TrainerCallback, ExportableState):
-    """A callback whose record is stored in trainer_state.json. A Trainer may have one callback of each such class."""
+    """A callback whose record is stored in trainer_state.json.
+
+    Use at most one callback of each subclass: records are stored under the name of the class.
+    """
 
     def record(self) -> Any:
         """The state to store, as a JSON value."""
@@ -27,7 +30,7 @@ class Checkpointed(TrainerCallback, ExportableState):
     ) -> None:
         """Restores the record of the checkpoint that training resumes from."""
         saved = cast(dict[str, Any], state.stateful_callbacks)
-        own = saved.setdefault(type(self).__name__, self.state())  # a checkpoint of another program has none
+        own = saved.setdefault(type(self).__name__, self.state())  # a checkpoint written by other code has no record
         self.restore(own["attributes"]["record"])
 
 

@@ -15,7 +15,7 @@ from kr_text.training.build import make_optimizer
 from kr_text.training.checkpointed import TrainingClock
 from kr_text.training.matrix_recorder import LabelMatrixRecorder
 from kr_text.training.prepare import Prepared
-from kr_text.training.resume import Start, empty_folder
+from kr_text.training.resume import Start, delete_run
 from kr_text.training.settings import save_settings
 
 
@@ -36,15 +36,15 @@ class Fitted(NamedTuple):
 
 
 def fit(run: RunArguments, args: TrainingArguments, prepared: Prepared, start: Start) -> Fitted:
-    """Trains until the last epoch, and keeps the best. The output folder is emptied just before the first step."""
+    """Trains until the last epoch, and keeps the best. Just before the first step, deletes the run to overwrite."""
     clock, recorder = TrainingClock(), LabelMatrixRecorder() if run.label_matrices else None
     trainer = classifier_trainer(run, args, prepared, clock, recorder)
     if trainer.is_world_process_zero():
         if not start.continues:
-            empty_folder(start.folder)
+            delete_run(start.folder)
         save_settings(run, args, prepared.data_fingerprint, start.folder)
     seconds = trainer.train(resume_from_checkpoint=start.checkpoint).metrics["train_runtime"]
-    matrices = list(recorder.matrices) if recorder else None  # predictions after training would add to it
+    matrices = list(recorder.matrices) if recorder else None  # a copy: later predictions append to recorder.matrices
     return Fitted(trainer, seconds + clock.seconds_before, clock.seconds_before, matrices)
 
 

@@ -28,7 +28,7 @@ class Launch(NamedTuple):
 
     Attributes:
         command: Command line.
-        started: Time of the start, in the seconds of `time.time()`.
+        started: Time of the start, as returned by `time.time()`.
         environment: Versions and hardware.
     """
 
@@ -70,7 +70,7 @@ def measure(trainer: ClassifierTrainers, prepared: Prepared) -> Measured:
 
 
 def predict(trainer: BatchesTrainer, prepared: Prepared, split: str) -> Predictions:
-    """Predicts the rows of a split in batches of similar length."""
+    """Predicts the rows of a split in batches of rows of similar length."""
     rows = prepared.rows(split)
     order = np.argsort(-rows["length"].to_numpy(), kind="stable")
     sorted_logits, sorted_labels = trainer.predict_logits(prepared.batches(rows.take(order)))

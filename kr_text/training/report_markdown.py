@@ -1,4 +1,4 @@
-"""report.md: the report of one run as Markdown. Writes it beside report.json.
+"""Renders the report of one run as Markdown, and writes report.json and report.md.
 
 report.md is always `report_markdown` of the content of report.json. A number that is not finite is "n/a".
 """

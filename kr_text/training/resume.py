@@ -46,7 +46,7 @@ def find_start(run: RunArguments, args: TrainingArguments) -> Start:
 
     Raises:
         ValueError: There is no checkpoint to resume from, or it belongs to a different run.
-        FileExistsError: The folder holds a run, and nothing says to resume or to overwrite it.
+        FileExistsError: The folder holds a run, and neither --resume nor --overwrite is given.
     """
     folder = Path(cast(str, args.output_dir))
     checkpoint = args.resume_from_checkpoint or (last_checkpoint(folder) if run.resume else None)
@@ -102,7 +102,7 @@ def check_same_data(start: Start, data_fingerprint: str) -> None:
         raise ValueError(f"{start.folder} must hold a run on the same data to resume it, got other texts or labels")
 
 
-def empty_folder(folder: Path) -> None:
+def delete_run(folder: Path) -> None:
     """Deletes the run in a folder; other files stay."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)

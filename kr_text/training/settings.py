@@ -1,4 +1,4 @@
-"""settings.json: what a run was told. Resuming, evaluating and comparing runs need it."""
+"""settings.json: the settings that a run was started with. Resuming, evaluating and comparing runs need it."""
 
 import json
 from dataclasses import asdict

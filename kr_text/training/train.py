@@ -28,14 +28,14 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
         run: Model, data and loss.
         args: Hyper-parameters and output folder.
         command: Command line, for the report.
-        started: Time when the run started, in the seconds of `time.time()`.
+        started: Time when the run started, as returned by `time.time()`.
 
     Raises:
         ValueError: The arguments or the data are wrong.
         FileExistsError: The folder already holds a run.
     """
-    default_training()  # resets accelerate's state, so it must come before the Trainer
-    launch = Launch(command, started, environment())  # fails before the training, not after it
+    default_training()  # must come before the Trainer, if the arguments were not made by make_arguments
+    launch = Launch(command, started, environment())  # fails before the training, so no trained model is lost
     with args.main_process_first(desc="data"):
         start = find_start(run, args)
         prepared = prepare(run, args, start)
@@ -55,7 +55,7 @@ def save_classifier(prepared: Prepared, trainer: ClassifierTrainers, folder: Pat
     prepared.tokenizer.save_pretrained(folder)
     matrix = None if trainer.criterion is None else trainer.criterion.learned_matrix()
     if matrix is not None:
-        save_file({"residual_matrix": matrix.detach().cpu()}, folder / RESIDUAL_FILE)
+        save_file({"residual_matrix": matrix.cpu()}, folder / RESIDUAL_FILE)
 
 
 def save_predictions(test: Predictions, folder: Path) -> None:

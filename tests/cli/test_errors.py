@@ -49,10 +49,10 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ("run {missing}", "{missing}: No such file"),
         ("run {config}", "{config}: must have title, about and runs, and may have section, got"),
         ("run {grid} --only seed=2", "only must match a run of {grid}, got seed=2"),
-        ("run {grid} --fresh --workers 2", "fresh must have one worker and the engine local, got workers 2"),
+        ("run {grid} --fresh --workers 2", "fresh must have one worker and the engine local, got --workers 2"),
         (
             "run {grid} --fresh --engine ray",
-            "fresh must have one worker and the engine local, got workers None and engine",
+            "fresh must have one worker and the engine local, got --engine ray",
         ),
         ("train word", "unrecognized arguments: word"),
         ("evaluate x", "the following arguments are required: --dataset; see `kr-text evaluate --help`"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kr_text.trainer import KRTrainer, SofteningTrainer
-from kr_text.trainer.epochs import RESIDUAL_LEARNING_RATE, learning_rate_fraction
+from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE, learning_rate_fraction
 from kr_text.training.arguments import RunArguments
 
 
