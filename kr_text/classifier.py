@@ -73,7 +73,9 @@ class Classifier:
                 f"problem type {kind}"
             )
         if tokenizer.pad_token_id is None:
-            raise ValueError(f"model must have a tokenizer with a padding token, but that of {folder} has none")
+            raise ValueError(
+                f"model must have a tokenizer with a padding token, but the tokenizer of {folder} has none"
+            )
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_positions(model))
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.model: PreTrainedModel = model.to(device or "cpu").eval()
@@ -89,7 +91,7 @@ class Classifier:
         """Classifies one text, or several in their order.
 
         Args:
-            texts: A text, or texts, of which at most a few thousand are read ahead.
+            texts: One text, or an iterable of texts, which is read in chunks of 4,096.
 
         Returns:
             The prediction for a text, an iterator over the predictions for several.

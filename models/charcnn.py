@@ -40,7 +40,7 @@ class CharCNNConfig(PreTrainedConfig):
         dropout: Dropout rate after each of the first two dense layers.
         initializer_range: Standard deviation of the initial weights, except for the last layer, which starts at zero.
         center_channels: Whether every layer after the first subtracts from its input the mean over the channels.
-            False gives the paper's network, which often does not leave a plateau in training.
+            False gives the paper's network, whose training often stays on a plateau.
     """
 
     model_type = "kr_text_charcnn"

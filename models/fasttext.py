@@ -24,7 +24,7 @@ class FastTextConfig(PreTrainedConfig):
         vocab_size: Number of words, including special tokens.
         embedding_dim: Width of the embeddings; the paper has 10 too.
         max_ngram: Number of words in the longest n-grams; 1 for words alone. The paper's best results are with bigrams.
-        num_buckets: Number of embeddings that n-grams share by their hash. The paper has 10 million for bigrams; on AG
+        num_buckets: Number of hash buckets for n-grams. The paper has 10 million for bigrams; on AG
             News 2 million did no better than 500,000 (docs/recipes.md).
         pad_token_id: Id of the padding token.
     """

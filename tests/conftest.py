@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from kr_text.training.report import Report
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test tensors are too small for several threads
+settings.register_profile("kr-text", deadline=None)  # no test depends on the speed of the machine
+settings.load_profile("kr-text")
 
 # Flags of a run of one or two seconds; a flag given again takes precedence.
 SMALL = (

@@ -1,4 +1,4 @@
-"""Data files converted to Arrow files once, in the cache of `datasets`, so that rows stay on disk."""
+"""Converts each data file to Arrow once, in the cache of `datasets`; rows are then read from disk."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from kr_text.data.files import listed
 
 @dataclass
 class Source:
-    r"""Splits as they were read, and which of their columns hold text and label.
+    r"""Unconverted splits, with the names of their text and label columns.
 
     Attributes:
         splits: Train, and validation and test if the data set has them.
@@ -47,7 +47,7 @@ def require_columns(columns: Sequence[str], got: Sequence[str], where: str) -> N
         if column not in got:
             raise ValueError(
                 f"{where}: columns must include {column!r}, got {listed(got)}: name others with text_column and "
-                "label_column; if the file has no header, its folder needs a classes.txt, one class name a line"
+                "label_column; for files without a header, add classes.txt to the folder, one class name a line"
             )
         if got.count(column) > 1:
             raise ValueError(f"{where}: columns must include {column!r} once, got {listed(got)}")
@@ -75,7 +75,7 @@ def require_equal_class_names(features: dict[str, Features], label_column: str, 
 def text_and_label(source: Source, class_names: list[str] | None = None) -> DatasetDict:
     """Converts every split to the columns text and label.
 
-    One process converts a million rows in two seconds because it works on Arrow batches; a second does not help.
+    One process converts a million rows in two seconds because they are Arrow batches; a second process does not help.
 
     Args:
         source: Splits to convert.

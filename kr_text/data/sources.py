@@ -1,4 +1,4 @@
-"""Data sets: those of the Hugging Face Hub by id, folders, single files, and the built-in corpus."""
+"""Loads data sets from the Hugging Face Hub, folders, single files and the built-in corpus."""
 
 import hashlib
 import logging
@@ -68,8 +68,8 @@ def load(
     Other names are `ag_news`, `yahoo_answers`, `yelp_review_full`, `synthetic_news`, or any id on the Hub.
 
     Labels are class names or whole numbers. The classes are the sorted labels of train, numbers by value. Several text
-    fields are joined with one space, without the empty fields. A missing test split, then a missing validation split,
-    is cut from train, stratified by class. Arrow files under `cache_dir` hold the rows; later calls reuse them.
+    fields are joined with one space, without the empty fields. If there is no test split, it is cut from train, and
+    then validation likewise, stratified by class. Arrow files under `cache_dir` hold the rows; later calls reuse them.
 
     Args:
         name_or_path: Name or path of the data set.

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from kr_text.data.files import listed
 
-MAX_DEFAULT_CUT = 5_000  # rows, which give an error rate of 9% a standard error of 0.4 points
+MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% then has a standard error of 0.4 points
 
 
 def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:

@@ -64,7 +64,7 @@ def synthetic_news(
     label_noise: float = 0.0,
     seed: int = 0,
 ) -> SyntheticNews:
-    r"""Generates a corpus of balanced classes in a ring, whose neighbours share words, some pairs more than others.
+    r"""Generates a corpus of balanced classes in a ring. Neighbouring classes share words, some pairs more than others.
 
     A text of class k has between half and one and a half times `words_per_text` words, drawn independently from
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-SUM_TOLERANCE = 1e-3  # a softmax in float16 is further from 1 than one in float32
+SUM_TOLERANCE = 1e-3  # the sum of a float16 softmax is further from 1 than that of float32
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -1,9 +1,9 @@
 """Classification metrics of class probabilities: error rate, macro F1, NLL, Brier score, ECE, AURC.
 
 Every function takes `probabilities (N, K)` and integer `labels (N,)`, raises ValueError for anything else, and computes
-in float64. The predicted class is the most probable class, at a tie the lowest of them; its probability is the
-confidence. ECE is in `calibration.py`. `evaluate_metrics.py` wraps the functions as `evaluate.Metric`s, in a module of
-its own because importing `evaluate` takes seconds.
+in float64. The predicted class is the most probable class; a tie goes to the lowest class number. Its probability is
+the confidence. ECE is in `calibration.py`. `evaluate_metrics.py` wraps the functions as `evaluate.Metric`s, in a module
+of its own because importing `evaluate` takes seconds.
 """
 
 from __future__ import annotations

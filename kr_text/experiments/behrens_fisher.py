@@ -1,4 +1,4 @@
-"""The Behrens-Fisher distribution: a mean whose variance is a sum of parts, each estimated with few degrees of freedom.
+"""Behrens-Fisher p-values and intervals of a mean whose variance is a sum of parts with few degrees of freedom each.
 
 By hand, since scipy has only Welch's t-test, whose Satterthwaite degrees of freedom are an approximation that rejects
 too often at small levels.
@@ -30,12 +30,12 @@ class Part(NamedTuple):
 
 
 def possible_deviations(parts: Sequence[Part], *, num_draws: int, seed: int) -> npt.NDArray[np.float64]:
-    """Standard deviations of a mean that agree with the estimates of its parts, (num_draws,).
+    """Draws standard deviations of a mean, (num_draws,), given the estimated variance of each part.
 
     The true variance of a part is distributed as s^2 nu / chi^2_nu, with its estimate s^2 and its degrees of freedom nu
     (Fisher 1935, "The fiducial argument in statistical inference"; the same as a posterior with the prior 1 / variance,
-    Jeffreys 1940). Each part is drawn once from each of `num_draws` equal shares of its distribution, which is a Latin
-    hypercube (McKay et al. 1979).
+    Jeffreys 1940). The draws are stratified: one from each of `num_draws` intervals of equal probability, in random
+    order, which is a Latin hypercube (McKay et al. 1979).
     """
     rng, total = np.random.default_rng(seed), np.zeros(num_draws)
     for part in parts:

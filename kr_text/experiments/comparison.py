@@ -68,8 +68,8 @@ def compare(
 ) -> Comparison:
     """Trains with every loss and every seed, and writes comparison.json and comparison.md.
 
-    Results are stored in `output_dir` as those of a grid: finished runs are not trained again, and an interrupted run
-    resumes from its last checkpoint. Models are not kept; the command in each result trains one.
+    Stores the results in `output_dir` as `kr-text run` does: finished runs are not trained again, and an interrupted
+    run resumes from its last checkpoint. Models are deleted. The command in each result trains one again.
 
     Args:
         losses: Names of losses. The baseline is "ce", or the first loss if "ce" is not among them.

@@ -62,7 +62,8 @@ def run_missing(
         One line for each run that failed.
     """
     results = read_results(folder)
-    runs = list({run.key: run for run in runs}.values())  # two runs may have the same settings in different words
+    # Runs that spell the same settings differently have the same key.
+    runs = list({run.key: run for run in runs}.values())
     missing = [run for run in runs if run.key not in results]
     for run in runs:
         if run.key in results:  # a killed process may have stored the result and not removed the folder

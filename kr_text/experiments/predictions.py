@@ -1,4 +1,4 @@
-"""What is stored of a run's test predictions: correctness of each row, a digest of the labels and confidence bins."""
+"""Compact storage of a run's test predictions: correctness of each row, a digest of the labels, confidence bins."""
 
 import base64
 import hashlib
@@ -53,7 +53,7 @@ def compact(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> StoredPredic
 
 
 def expand(stored: StoredPredictions) -> Predictions:
-    """The inverse of `compact`, as far as it can be inverted."""
+    """Decodes the output of `compact`; the probabilities themselves are not stored."""
     packed = np.frombuffer(base64.b64decode(stored["correct"], validate=True), dtype=np.uint8)
     correct = np.unpackbits(packed, count=stored["num_rows"]).astype(np.bool_)
     return Predictions(correct, stored["labels"], tuple(Bin(*each) for each in stored["bins"]))

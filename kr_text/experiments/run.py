@@ -59,7 +59,8 @@ class Run:
     def key(self) -> str:
         """Sixteen hexadecimal digits that identify the run: a hash of its settings, with the recipe filled in.
 
-        A setting gives the same key whether the run or the recipe has it. A changed recipe gives another key.
+        The key does not depend on whether a setting comes from the run or from the recipe. A changed recipe gives
+        another key.
         """
         sizes = recipe(self.model, self.dataset, any_hardware=True)
         resolved = {

@@ -56,9 +56,9 @@ class BootstrapTest:
 def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> PairedTest:
     """Exact two-sided McNemar test of two classifiers.
 
-    The binomial test on the discordant rows, which exactly one classifier has correct: under the null hypothesis each
-    is as likely to be the one (McNemar 1947; exact form in Dietterich 1998). Without discordant rows p is 1. The test
-    ignores the variance between seeds; for several seeds use `paired_bootstrap`.
+    The exact binomial test on the discordant rows, which exactly one classifier gets right. Under the null hypothesis,
+    both classifiers are equally likely to be right (McNemar 1947; exact form in Dietterich 1998). Without discordant
+    rows p is 1. The test ignores the variance between seeds; for several seeds use `paired_bootstrap`.
 
     Args:
         correct_a: Booleans (rows,), whether a classifies the row correctly.
@@ -87,8 +87,8 @@ def paired_bootstrap(
     - Interaction of rows and seeds: contained in both other parts, so it is subtracted from the rows, and is the lower
       bound of the seeds. Resampling rows and seeds at once would count it three times (Owen 2007).
 
-    The interval and the p-value are of the Behrens-Fisher distribution, since few seeds estimate s^2 poorly. Without a
-    true difference, p is below 5% in at most 5% of cases and below 0.001 in at most a thousandth of them, which a
+    The interval and the p-value come from the Behrens-Fisher distribution, since few seeds estimate s^2 poorly. Without
+    a true difference, p is below 5% in at most 5% of cases and below 0.001 in at most a thousandth of them, which a
     correction for many tests needs. With three seeds, percentiles of the bootstrap are below 5% in about 23% of cases;
     Student's t with Satterthwaite's degrees of freedom is below 5% in 5 to 7%, and below 0.001 up to nine times too
     often. With one seed only the rows vary.
@@ -161,8 +161,7 @@ def resampled_differences(
 ) -> npt.NDArray[np.float64]:
     """Bootstrap means of paired differences over resampled rows and all seeds, (num_resamples, comparisons).
 
-    Each resample of the rows serves all comparisons, so that their means are as dependent as their common rows make
-    them.
+    Each resample of the rows serves all comparisons, which preserves the correlation of their means.
 
     Args:
         differences: For each comparison, error minus error of the baseline (seeds, rows), all on the same rows.

@@ -40,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A method's error minus that of the baseline, in percentage points. A negative difference favours the method.
+    """A method's error minus the baseline's error, in percentage points. A negative difference favours the method.
 
     Attributes:
         num_seeds: Number of seeds that both have.

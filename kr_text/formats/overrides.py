@@ -1,6 +1,7 @@
 """NAME=VALUE,NAME=VALUE,...: settings on one line, as in the flag --loss_overrides and in grids.
 
-`--loss_overrides` is parsed here. `--config_overrides` of a run is parsed by the model's config (`training/build.py`).
+`parse_overrides` parses `--loss_overrides`. The model's config parses `--config_overrides` when the model is built
+(`training/build.py`).
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Layers over the frames of texts, of which only those up to the end of the longest text are computed.
+"""Layers that compute only the frames up to the end of the longest text in a batch.
 
 Past the end of a text, every layer outputs the same vector in each frame. A batch of `num_frames` frames is therefore
 stored as x (batch, length, ...) with length <= num_frames: the remaining frames equal the last frame of x.

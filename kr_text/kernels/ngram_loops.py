@@ -1,6 +1,6 @@
 """Compiled loops for FastText: the mean embedding of a text's words and n-grams, and its gradient.
 
-Reads of rows at random places in a large table bound the speed of FastText. The loops prefetch each row well before
+FastText is limited by reads of random rows of a large table. The loops prefetch each row well before
 they use it, and make one pass over the data where PyTorch's operations make several.
 """
 
@@ -75,7 +75,9 @@ def mean_bags(table: Tensor, words: Tensor, offsets: Tensor, sizes: NgramSizes) 
         raise IndexError(f"input_ids must be in 0..{sizes.vocab_size - 1}, got {wrong}")
     if ends[0] < 0 or (ends[:-1] > ends[1:]).any():
         raise IndexError(f"offsets must ascend from 0 to at most {len(ids)}, the number of words")
-    rows = np.zeros(len(ids) * sizes.max_ngram, dtype=np.int32)  # unused entries too are valid, for the prefetches
+    rows = np.zeros(
+        len(ids) * sizes.max_ngram, dtype=np.int32
+    )  # zeros, because the loops also prefetch the rows of unused entries
     counts = np.empty(len(offsets), dtype=np.int64)
     means = torch.empty(len(offsets), table.shape[1], dtype=table.dtype)
     run_in_parts(_average, ids, ends, table.detach().numpy(), sizes, rows, counts, means.numpy())

@@ -35,7 +35,10 @@ def reverse_rows(x: Tensor, indices: Tensor) -> Tensor:
 
 
 class _ReverseRows(torch.autograd.Function):
-    """A permutation that is its own inverse, and so its own gradient; autograd would add up into zeros."""
+    """A permutation that is its own inverse, and so its own gradient.
+
+    Autograd would scatter-add into a tensor of zeros.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, indices: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def wrong_label_table(cells: Sequence[Cell]) -> Table | None:
             names = place_names(where, [result for cell in at_place for result in cell.results])
             rows.append((*names, f"{_chance(searched[0]):.3f}", *(found.get(name, NOTHING) for name in headings)))
     caption = (
-        "Finding wrong labels among the training rows with the model trained on them. If n rows have a wrong label, "
+        "Detection of wrong training labels with the trained model. If n rows have a wrong label, "
         "the n rows whose label has the lowest probability are taken; the table shows the share of them whose label is "
         "wrong: mean ± standard deviation over the seeds (number of seeds). Chance is the share of wrong labels in all "
         "training rows."

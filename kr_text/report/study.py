@@ -147,7 +147,10 @@ def settings(runs: Iterable[Run]) -> list[Run]:
 
 
 def place(setting: Run) -> Run:
-    """Place of a setting: the same run with cross-entropy. Losses are compared at the same place."""
+    """Place of a setting: its data set, model and training settings, as the run with cross-entropy that they share.
+
+    Losses are compared at the same place.
+    """
     plain = replace(setting, seed=0, loss="ce", loss_overrides=None, residual_learning_rate=None)
     return replace(plain, teacher=None, label_matrices=False)
 

@@ -15,7 +15,9 @@ from kr_text.kernels.ragged import concatenate_slices, ranges
 from kr_text.models import FastTextForSequenceClassification
 
 MAX_COPY = 2**28  # bytes of ids that are copied into one array; larger columns stay memory-mapped
-AT_ONCE = 50_000  # row numbers that are Python objects at a time, which take four times the memory of an array
+AT_ONCE = (
+    50_000  # row numbers converted to Python ints at a time; an int takes four times the memory of an array element
+)
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Any]]):
@@ -62,7 +64,7 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         return {"input_ids": self.pieces[self.piece_of[row]][begin : begin + self.lengths[row]]}
 
     def __getitems__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Tensor]]:
-        """One batch, in a list: the Trainer looks for the model's arguments in each item of a list."""
+        """One batch, as a list of one item, because the Trainer inspects the keys of each item."""
         chosen = np.asarray(rows)
         lengths = self.lengths[chosen]
         ends = lengths.cumsum()

@@ -27,6 +27,8 @@ class CharacterEncoder:
 
     def __call__(self, texts: pa.Array) -> Words:
         """Ids of each text."""
-        texts = pc.replace_substring(texts, "\u0130", "i\u0307")  # the only lower case with two characters
+        texts = pc.replace_substring(
+            texts, "\u0130", "i\u0307"
+        )  # the only character whose lower case has two characters
         codes = np.frombuffer("".join(texts.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
         return Words(self.table.take(codes), pc.utf8_length(texts).to_numpy().astype(np.int64))

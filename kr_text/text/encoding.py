@@ -47,7 +47,7 @@ def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> pa.Tab
 def max_positions(model: PreTrainedModel) -> int:
     """Maximum number of tokens that the position embeddings of a model allow.
 
-    RoBERTa and its kin start to count positions after the index of the padding token.
+    In RoBERTa and models derived from it, the first position is `padding_idx + 1`.
     """
     positions = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
     tables = (part for name, part in model.named_modules() if name.endswith("position_embeddings"))
@@ -57,7 +57,7 @@ def max_positions(model: PreTrainedModel) -> int:
 
 def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
-        "backend": tokenizer.backend_tokenizer.to_str(),  # equal tokenizers have equal strings, hence cache keys
+        "backend": tokenizer.backend_tokenizer.to_str(),  # equal tokenizers give equal strings and so equal cache keys
         "max_length": tokenizer.model_max_length,
         "truncation_side": tokenizer.truncation_side,
         "split_special_tokens": tokenizer.split_special_tokens,  # the string lacks the last two

@@ -75,5 +75,5 @@ def _fast_tokenizer(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenize
         model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
-        split_special_tokens=True,  # a text that spells out "[PAD]" holds five characters, not padding
+        split_special_tokens=True,  # the string "[PAD]" in a text is ordinary text, not padding
     )

@@ -100,9 +100,7 @@ def test_two_train_files_are_an_error(zhang: Path) -> None:
 
 def test_a_folder_without_header_and_classes_txt_is_an_error(zhang: Path) -> None:
     (zhang / "classes.txt").unlink()
-    with pytest.raises(
-        ValueError, match=r"train\.csv: columns must include 'text', got 1, title 0.* needs a classes\.txt"
-    ):
+    with pytest.raises(ValueError, match=r"train\.csv: columns must include 'text', got 1, title 0.* add classes\.txt"):
         load(zhang)
 
 

@@ -62,7 +62,7 @@ def test_every_training_file_can_be_predicted(tmp_path: Path, cache_dir: str, su
 FIELDS = st.text(" ab\u00e9\u2028\u00a0\x1f\"',;\t\n\r\\\ufeff\U0001f600", max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(FIELDS, FIELDS), min_size=1, max_size=9),
     suffix=st.sampled_from([".csv", ".tsv.gz", ".jsonl", ".parquet"]),

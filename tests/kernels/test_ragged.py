@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kr_text.kernels import dispatch
@@ -17,7 +17,6 @@ def test_ranges_are_python_ranges(slices: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize("has_numba", [True, False], ids=["loops", "operations"])
-@settings(deadline=None)  # the first call compiles
 @given(SLICES)
 def test_concatenated_slices_are_python_slices(has_numba: bool, slices: list[tuple[int, int]]) -> None:
     source = np.arange(50, dtype=np.int32)

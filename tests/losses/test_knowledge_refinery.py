@@ -18,7 +18,7 @@ from kr_text.losses.knowledge_refinery import DIVERGENCES, SMOOTHINGS, KRLoss, K
 from kr_text.losses.schedules import Constant, Truncated
 from loss_cases import WEIGHTS, K, both_divergences, criterion_with, kl, random_batch, softmax
 
-properties = settings(max_examples=30, deadline=None)
+properties = settings(max_examples=30)
 
 
 def smooth_label(k: int, num_labels: int, eps: float, smoothing: str) -> list[float]:
