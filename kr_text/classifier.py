@@ -17,7 +17,7 @@ import kr_text.models  # noqa: F401  registers the four classifiers with the Aut
 from kr_text.data.files import listed
 from kr_text.evaluation.metrics import classification_metrics
 from kr_text.text.batches import batches_for
-from kr_text.text.encoding import encode_texts, max_positions
+from kr_text.text.encoding import TextEncoder, max_positions
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHUNK = 4096  # texts that are sorted by length together
@@ -80,6 +80,7 @@ class Classifier:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.model: PreTrainedModel = model.to(device or "cpu").eval()
         self.tokenizer = tokenizer
+        self._encoder = TextEncoder(tokenizer)  # built once: it serializes the whole vocabulary
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
         self.batch_size, self.bf16 = batch_size, bf16
 
@@ -109,7 +110,7 @@ class Classifier:
     @torch.inference_mode()
     def probabilities(self, texts: list[str]) -> npt.NDArray[np.float64]:
         """Class probabilities, (len(texts), num_labels), from batches of texts of similar length."""
-        encoded = encode_texts(texts, self.tokenizer)
+        encoded = self._encoder(texts)
         order = np.argsort(encoded["length"].to_numpy(), kind="stable")
         batches = batches_for(self.model, self.tokenizer, encoded)
         probabilities = np.empty((len(texts), len(self.names)))

@@ -65,6 +65,14 @@ def test_probabilities_sum_to_1(classifier: Classifier, news: Path) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
 
 
+def test_a_call_does_not_serialize_the_tokenizer(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend_tokenizer(self: Any) -> Tokenizer:
+        raise AssertionError("a call must not serialize the tokenizer")
+
+    monkeypatch.setattr(type(classifier.tokenizer), "backend_tokenizer", property(backend_tokenizer))
+    assert classifier("the team won the final").label == "sports"
+
+
 def test_a_string_is_one_text(classifier: Classifier) -> None:
     assert classifier("the team won the final") == next(classifier(["the team won the final"]))
     assert classifier("the team won the final").label == "sports"

@@ -39,9 +39,19 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
     return encoded.with_format(None)
 
 
-def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> pa.Table:
-    """Encodes texts as the columns input_ids and length (in tokens), as `encode` does."""
-    return _encode(pa.array(texts, pa.string()), **_settings(tokenizer))
+class TextEncoder:
+    """Encoder of texts as the columns input_ids and length (in tokens), as `encode` does.
+
+    It copies the tokenizer, so later changes to the tokenizer have no effect.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.encoder = _encoder(**_settings(tokenizer))
+        self.max_length, self.truncation_side = tokenizer.model_max_length, tokenizer.truncation_side
+
+    def __call__(self, texts: list[str]) -> pa.Table:
+        """Encodes texts, one row per text."""
+        return _encode(pa.array(texts, pa.string()), self.encoder, self.max_length, self.truncation_side)
 
 
 def max_positions(model: PreTrainedModel) -> int:
@@ -65,13 +75,14 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 def _encode_batch(batch: pa.Table, *, version: str, **settings: Any) -> pa.Table:
-    return _encode(batch["text"].combine_chunks(), **settings).append_column("labels", batch["label"])
+    texts, encoder = batch["text"].combine_chunks(), _encoder(**settings)
+    encoded = _encode(texts, encoder, settings["max_length"], settings["truncation_side"])
+    return encoded.append_column("labels", batch["label"])
 
 
 def _encode(
-    texts: pa.Array, *, backend: str, max_length: int, truncation_side: str, split_special_tokens: bool
+    texts: pa.Array, encoder: Tokenizer | WordEncoder | CharacterEncoder, max_length: int, truncation_side: str
 ) -> pa.Table:
-    encoder = _encoder(backend, max_length, truncation_side, split_special_tokens)
     if isinstance(encoder, WordEncoder | CharacterEncoder):
         words = truncate(encoder(texts), max_length, truncation_side)
     else:

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from kr_text.data import load
-from kr_text.text.encoding import encode, max_positions
+from kr_text.text.encoding import TextEncoder, encode, max_positions
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 
 TEXTS = [
@@ -74,6 +74,13 @@ def test_ids_are_those_of_the_tokenizer_truncated_to_its_length(tokenizer: PreTr
 def test_length_counts_the_ids(tokenizer: PreTrainedTokenizerFast) -> None:
     encoded = encode(data(), tokenizer)["train"]
     assert list(encoded["length"]) == [len(ids) for ids in encoded["input_ids"]]
+
+
+def test_a_text_encoder_gives_the_ids_of_encode(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = TextEncoder(tokenizer)(TEXTS)
+    expected = encode(data(), tokenizer)["train"]
+    for column in ("input_ids", "length"):
+        assert encoded[column].to_pylist() == list(expected[column]), column
 
 
 def test_labels_and_their_names_are_kept() -> None:
