@@ -13,8 +13,9 @@ MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% then has a standard error o
 
 
 def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:
-    """Splits rows into the rows that stay and the rows set aside; a class with c rows gives c * size / num_rows.
+    """Splits rows into the rows that stay and the rows set aside.
 
+    A class with c rows gives c * size / num_rows rows, rounded up or down, so a rare class may give no row.
     Faster than `Dataset.train_test_split(stratify_by_column=...)`, which takes 5 s to read the labels of AG News.
 
     Args:
@@ -24,7 +25,7 @@ def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tu
         where: Name of the data in messages.
 
     Raises:
-        ValueError: If a class has a single row, or `size` leaves a class without a row.
+        ValueError: If a class has a single row, or `size` is below the number of classes or above half of the rows.
     """
     label, num_rows = dataset.features["label"], dataset.num_rows
     if size is None:
@@ -39,8 +40,8 @@ def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tu
         )
     if not label.num_classes <= size <= num_rows // 2:
         raise ValueError(
-            f"validation_size must set aside at least a row per class, {label.num_classes}, and at most half of the "
-            f"{num_rows} rows of {where}, got {size}"
+            f"validation_size must set aside at least as many rows as there are classes, {label.num_classes}, and at "
+            f"most half of the {num_rows} rows of {where}, got {size}"
         )
     shuffled = np.random.default_rng(seed).permutation(num_rows)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

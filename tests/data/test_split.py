@@ -14,6 +14,16 @@ def test_cuts_are_stratified(tmp_path: Path, cache_dir: str) -> None:
         assert np.bincount(dataset[split]["label"]).tolist() == counts
 
 
+def test_a_rare_class_may_have_no_row_in_a_cut(tmp_path: Path, cache_dir: str) -> None:
+    rows = [{"text": f"text {i}", "label": "rare" if i < 2 else "common"} for i in range(1_000)]
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "train.csv", rows)
+    write_rows(tmp_path / "data" / "test.csv", rows)
+    dataset = load(tmp_path / "data", validation_size=10, cache_dir=cache_dir)
+    assert np.bincount(dataset["validation"]["label"], minlength=2).tolist() == [10, 0]
+    assert np.bincount(dataset["train"]["label"]).tolist() == [988, 2]
+
+
 def test_validation_size_is_a_share_or_a_count(zhang: Path, cache_dir: str) -> None:
     assert load(zhang, validation_size=0.25, cache_dir=cache_dir)["validation"].num_rows == 15
     assert load(zhang, validation_size=7, cache_dir=cache_dir)["validation"].num_rows == 7
@@ -54,6 +64,7 @@ def test_a_class_with_one_row_cannot_be_cut(tmp_path: Path, cache_dir: str) -> N
 @pytest.mark.parametrize("size", [2, 31, 0.9])
 def test_a_cut_that_is_too_small_or_too_large_is_an_error(zhang: Path, cache_dir: str, size: float) -> None:
     with pytest.raises(
-        ValueError, match=r"validation_size must set aside at least a row per class, 3, and at most half of"
+        ValueError,
+        match=r"validation_size must set aside at least as many rows as there are classes, 3, and at most half of",
     ):
         load(zhang, validation_size=size, cache_dir=cache_dir)
