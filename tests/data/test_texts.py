@@ -236,8 +236,23 @@ def test_a_missing_file_is_an_error(tmp_path: Path, name: str) -> None:
     assert str(error.value.filename) == str(tmp_path / name)
 
 
-def test_a_csv_row_longer_than_a_block_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("field", "num_bytes"),
+    [("long " * 1000, 5004), ("\u6f22\u5b57" * 450, 2704), ('"' + '""' * 995 + 'b"', 1995)],
+    ids=["ASCII", "Chinese", "doubled quotes"],
+)
+def test_a_csv_row_that_arrow_cannot_read_because_of_its_bytes_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, num_bytes: int
+) -> None:
     monkeypatch.setattr("kr_text.data.files._BLOCK_BYTES", 1000)
-    path = write(tmp_path / "a.csv", "text\n" + "a\n" * 9 + "long " * 1000 + "\n")
-    with pytest.raises(ValueError, match=f"^{path}: row 11: must be shorter than 1000 bytes, got 5000"):
+    path = write(tmp_path / "a.csv", "text\n" + "a\n" * 9 + field + "\n")
+    with pytest.raises(ValueError, match=rf"^{path}: row 11: must be shorter than 1000 bytes, got {num_bytes}$"):
         list(read_texts(path))
+
+
+def test_a_harmless_quote_elsewhere_does_not_limit_the_length_of_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kr_text.data.files._BLOCK_BYTES", 1000)
+    path = write(tmp_path / "a.csv", "text\n" + "x" * 1200 + '\na 5" disk\n')
+    assert list(read_texts(path)) == ["x" * 1200, 'a 5" disk']
