@@ -129,13 +129,24 @@ def _classes(source: Source, class_names: list[str] | None) -> tuple[list[str], 
     if names := source.class_names:
         return names, [str(number) for number, _ in enumerate(names, 1)], f"class must be in 1..{len(names)}"
     if isinstance(label, ClassLabel):
-        return label.names, list(map(str, range(label.num_classes))), f"label must be in 0..{label.num_classes - 1}"
+        names = class_names or label.names
+        return names, _numbers(label.names, names, source), f"label must be in 0..{label.num_classes - 1}"
     if _is_string(label) or re.fullmatch(r"u?int\d+", getattr(label, "dtype", "")):
         names = class_names or sorted_class_names(source.splits["train"].unique(source.label_column))
         return names, names, f"label must be a class of {'the model' if class_names else 'train'} ({listed(names)})"
     raise ValueError(
         f"{source.where['train']}: column {source.label_column!r} must hold names or whole numbers, got {label}"
     )
+
+
+def _numbers(names: list[str], class_names: list[str], source: Source) -> list[str]:
+    """The number of each class in the data, as a string; "" for a class of the model that the data do not name."""
+    if unknown := [name for name in names if name not in class_names]:
+        raise ValueError(
+            f"{source.where['train']}: {source.label_column} must have classes of the model only "
+            f"({listed(class_names)}), got {listed(unknown)}"
+        )
+    return [str(names.index(name)) if name in names else "" for name in class_names]
 
 
 def _to_text_and_label(

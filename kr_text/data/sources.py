@@ -117,6 +117,8 @@ def load_rows(
 ) -> Dataset:
     """Loads all rows of one file, with labels from the given classes; the file need not contain every class.
 
+    Labels are matched by class name, also where a Parquet file numbers its classes in another order.
+
     Args:
         file: File to load.
         class_names: Names of the classes, in the order of their numbers.
@@ -125,8 +127,11 @@ def load_rows(
         cache_dir: As for `load`.
 
     Raises:
-        ValueError: If a row is malformed or its label is not in `class_names`, with its number.
+        ValueError: If a row is malformed or its label is not in `class_names`, with its number; if a Parquet file names
+            classes that are not in `class_names`, or `file` is a folder.
     """
+    if Path(file).is_dir():
+        raise ValueError(f"{file} must be a file, got a folder: pass one of its files, or read its splits with `load`")
     source = _from_path(Path(file), text_column, label_column, cache_dir)
     return text_and_label(source, list(class_names))["train"]
 

@@ -80,6 +80,36 @@ def test_load_rows_reads_all_rows_with_the_given_classes(tmp_path: Path, cache_d
         load_rows(file, ["mixed", "neg"], cache_dir=cache_dir)
 
 
+@pytest.mark.parametrize("class_names", [["neg", "pos"], ["pos", "neg"], ["pos", "mixed", "neg"]])
+def test_load_rows_matches_the_classes_of_a_parquet_file_by_name(
+    tmp_path: Path, cache_dir: str, class_names: list[str]
+) -> None:
+    file = write_numbered(tmp_path / "new.parquet", ["pos", "neg"])
+    rows = load_rows(file, class_names, cache_dir=cache_dir)
+    assert rows.features["label"].names == class_names
+    assert [class_names[number] for number in rows["label"]] == ["pos", "neg", "neg"]
+
+
+def test_load_rows_refuses_a_parquet_file_with_other_classes(tmp_path: Path, cache_dir: str) -> None:
+    file = write_numbered(tmp_path / "new.parquet", ["pos", "odd"])
+    with pytest.raises(
+        ValueError, match=r"new\.parquet: label must have classes of the model only \(neg, pos\), got odd$"
+    ):
+        load_rows(file, ["neg", "pos"], cache_dir=cache_dir)
+
+
+def write_numbered(file: Path, names: list[str]) -> Path:
+    """Writes 3 rows with the labels 0, 1, 1, and the names of the two classes."""
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 1]}, features=features).to_parquet(file)
+    return file
+
+
+def test_load_rows_refuses_a_folder(zhang: Path, cache_dir: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a file, got a folder: pass one of its files"):
+        load_rows(zhang, CLASSES, cache_dir=cache_dir)
+
+
 @pytest.mark.parametrize("path", ["no/such/folder", "missing.csv", "./gone", "/gone"])
 def test_a_path_that_does_not_exist_is_an_error(path: str) -> None:
     with pytest.raises(FileNotFoundError, match=f"{path} must be a file or a folder that exists"):
