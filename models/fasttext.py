@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kr_text.kernels.dispatch import use_compiled_loops
-from kr_text.kernels.embedding_bag import mean_bags
+from kr_text.kernels.embedding_bag import FASTTEXT_HASH, mean_bags
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.ranges import require_at_least, require_token_id
 
@@ -71,7 +71,7 @@ def ngram_ids(words: Tensor, offsets: Tensor, config: FastTextConfig) -> Tensor:
     hashed, crosses_end = words.long(), torch.zeros_like(starts)
     for n in range(2, min(config.max_ngram, num_words) + 1):
         last_word = words[n - 1 :]
-        hashed = hashed[:-1] * 116_049_371 + last_word  # fastText's hash; int64 wraps around
+        hashed = hashed[:-1] * FASTTEXT_HASH + last_word  # int64 wraps around
         crosses_end = crosses_end[:-1] | starts[n - 1 :] | (last_word == config.pad_token_id)
         ngrams = hashed.remainder(config.num_buckets).add_(config.vocab_size)
         rows[: len(ngrams), n - 1] = ngrams.masked_fill_(crosses_end, config.pad_token_id)

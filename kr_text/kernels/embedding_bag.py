@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+FASTTEXT_HASH = 116_049_371  # multiplier of the fastText library's hash of n-grams
+
 
 def mean_bags(table: Tensor, rows: Tensor, offsets: Tensor, padding_row: int, sparse: bool) -> Tensor:
     """Averages the table rows of each text, leaving out padding: (batch, width), 0 for a text without rows.

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kr_text.kernels.compiled_loops import Array, compiled, prefetch, trailing_zeros
+from kr_text.kernels.embedding_bag import FASTTEXT_HASH
 from kr_text.kernels.loop_threads import run_in_parts
 
 AHEAD = 16  # entries between a prefetch and its use
@@ -118,7 +119,7 @@ def _hash_text(begin: int, end: int, words: Array, table: Array, sizes: NgramSiz
         for next_index in range(index + 1, min(index + sizes.max_ngram, end)):
             if words[next_index] == sizes.pad_token_id:
                 break
-            hashed = hashed * 116_049_371 + words[next_index]  # fastText's hash; int64 wraps around
+            hashed = hashed * FASTTEXT_HASH + words[next_index]  # int64 wraps around
             row = sizes.vocab_size + hashed % sizes.num_buckets
             rows[first + count] = row
             prefetch(table, row)
