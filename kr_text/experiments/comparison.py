@@ -16,7 +16,7 @@ from kr_text.experiments.results import Result, read_results
 from kr_text.experiments.run import Run, make_line, way_to_start, working_folder
 from kr_text.experiments.significance import holm, mean_and_deviation
 from kr_text.experiments.verdicts import against
-from kr_text.formats.markdown import Number, format_number, markdown_table
+from kr_text.formats.markdown import Number, format_number, format_p_value, markdown_table
 from kr_text.formats.whole_files import write_json, write_text
 from kr_text.machine.process import reset_peak_memory
 from kr_text.training.arguments import command_line, parse_training
@@ -149,7 +149,9 @@ def comparison_markdown(comparison: Comparison) -> str:
             cells += ["baseline", ""]
         else:
             low, high = compared["interval"]
-            cells += [f"{compared['difference']:+.2f} ({low:+.2f} to {high:+.2f})", f"{compared['p_value']:.4f}"]
+            assert compared["p_value"] is not None
+            difference = f"{compared['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            cells += [difference, format_p_value(compared["p_value"], digits=4)]
         rows.append(cells)
     headings = ["loss", *COMPARED.values(), f"error against {comparison['baseline']}, points (95%)", "p"]
     return (

@@ -20,3 +20,9 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 def format_number(value: Number, digits: int = 2) -> str:
     """Formats a number with thousands separators; "n/a" if it is None or not finite. A rounded 0 has no sign."""
     return "n/a" if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:,.{digits}f}"
+
+
+def format_p_value(value: float, digits: int) -> str:
+    """Formats a p-value; below the smallest positive number with these digits, as in "<0.001"."""
+    smallest = 10**-digits
+    return f"<{smallest:.{digits}f}" if value < smallest else f"{value:.{digits}f}"

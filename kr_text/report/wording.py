@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from kr_text.experiments.results import Result
 from kr_text.experiments.run import Run
 from kr_text.experiments.verdicts import Average, Spread, Verdict
-from kr_text.formats.markdown import Number, format_number
+from kr_text.formats.markdown import Number, format_number, format_p_value
 from kr_text.report.study import Cell
 
 NOTHING = "–"  # noqa: RUF001 (an empty cell)
@@ -73,7 +73,7 @@ def mean_text(cell: Cell, number: Callable[[Result], Number], digits: int = 3) -
 
 def verdict_texts(verdict: Verdict) -> tuple[str, str, str, str, str]:
     """Number of seeds, difference, interval, p-value and word of a verdict."""
-    p = "<0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}"
+    p = format_p_value(verdict.p_value, digits=3)
     interval = f"{verdict.low:+.2f} to {verdict.high:+.2f}"
     return str(verdict.num_seeds), f"{verdict.difference:+.2f}", interval, p, verdict.word
 

@@ -163,6 +163,12 @@ def test_an_infinite_nll_is_nan_and_has_no_mean(tmp_path: Path) -> None:
     assert "| 33.33 ± n/a | 1.0000 ± n/a " in next(line for line in lines if line.startswith("| ls "))
 
 
+def test_a_small_p_value_is_not_printed_as_zero(comparison_folder: Path) -> None:
+    comparison = comparison_of(comparison_folder)
+    comparison["losses"][1]["p_value"] = 0.00004
+    assert "| <0.0001 |" in comparison_markdown(comparison)
+
+
 # Continuing
 
 

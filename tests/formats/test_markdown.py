@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from kr_text.formats.markdown import format_number, markdown_table
+from kr_text.formats.markdown import format_number, format_p_value, markdown_table
 
 
 def test_a_table_has_columns_of_equal_width() -> None:
@@ -27,3 +27,11 @@ def test_pipes_are_escaped_and_line_breaks_become_spaces() -> None:
 )
 def test_numbers_have_separators_and_a_rounded_zero_has_no_sign(value: float | None, text: str) -> None:
     assert format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0.00099, 3, "<0.001"), (0.001, 3, "0.001"), (0.00009, 4, "<0.0001"), (0.0001, 4, "0.0001"), (1.0, 4, "1.0000")],
+)
+def test_a_p_value_is_never_rounded_to_zero(value: float, digits: int, text: str) -> None:
+    assert format_p_value(value, digits) == text
