@@ -53,7 +53,7 @@ def _best_epoch_table(cells: Sequence[Cell]) -> Table:
         rows.append((*names, f"{np.median(kept):g} ({min(kept):g} to {max(kept):g})"))
     caption = (
         "The epoch that was kept, which has the lowest validation error: median, minimum and maximum over the seeds. "
-        "If it is the first epoch, every gamma has trained the same model up to there."
+        "If it is the first epoch, all gammas above 0 give the same model, because alpha is 1 in that epoch."
     )
     return Table(caption, (*PLACE_HEADINGS, "loss", "epoch"), tuple(rows))
 
@@ -86,8 +86,8 @@ def _alpha_name(setting: Run) -> str:
 
 
 def _by_gamma(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells that start at alpha = 1."""
-    return [cell for cell in cells if "alpha" not in _overrides(cell.setting)]
+    """Cells with the setting alpha = 1: alpha is 1 in the first epoch, or 0 throughout if gamma is 0."""
+    return [cell for cell in cells if _alpha(cell.setting) == 1]
 
 
 def _by_alpha(cells: Sequence[Cell]) -> list[Cell]:

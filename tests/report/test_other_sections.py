@@ -49,9 +49,23 @@ def test_schedules_are_drawn_by_gamma_and_by_alpha(folder: Path) -> None:
     assert {"gamma", "1*", "alpha in the first epoch", "0.1", "CE", "KR"} <= texts(folder, "schedules-1")
 
 
+def test_a_schedule_with_alpha_written_as_1_is_drawn(tmp_path: Path) -> None:
+    overrides = ["alpha=0.3", "alpha=1,gamma=0.9"]
+    block = f"dataset: ag_news, model: charcnn, loss: kr, seed: 1, loss_overrides: {overrides}"
+    write_grid(tmp_path, "schedules", f"{{{block}}}", section="schedules")
+    for each in overrides:
+        add(tmp_path, run("kr", 1, "charcnn", loss_overrides=each), 10)
+    write_page(tmp_path)
+    assert {text for text in texts(tmp_path, "schedules-alpha") if "gamma" in text} == {"gamma 0.9"}
+
+
 def test_the_kept_epoch_of_each_schedule_is_in_a_table(tables: Tables) -> None:
     kept = tables["schedules"][-1]
     assert [row[3:] for row in kept[1:3]] == [["KR gamma=0", "2 (2 to 2)"], ["KR gamma=0.9", "2 (2 to 2)"]]
+
+
+def test_gamma_0_is_not_said_to_give_the_same_first_epoch(folder: Path) -> None:
+    assert "all gammas above 0 give the same model" in (folder / "report.md").read_text()
 
 
 def test_trained_parameters_include_teacher_peer_and_residual_matrix(tables: Tables) -> None:
