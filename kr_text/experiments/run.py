@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import load_file
 
 from kr_text.experiments.predictions import StoredPredictions, compact
-from kr_text.formats.overrides import Value, parse_overrides
+from kr_text.formats.overrides import Value, parse_overrides, sorted_overrides
 from kr_text.losses.by_name import LOSSES
 from kr_text.machine.process import reset_peak_memory
 from kr_text.training.recipes import recipe
@@ -70,6 +70,8 @@ class Run:
             "training": {**sizes.training, **parse_overrides(self.training, "training")},
             "loss_overrides": self.changed_loss_settings(),
         }
+        if self.teacher is not None:
+            resolved["teacher"] = sorted_overrides(self.teacher)
         return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -33,12 +33,20 @@ def parse_overrides(text: str | None, name: str) -> dict[str, Value]:
 
 
 def sorted_overrides(text: str | None) -> str | None:
-    """Sorts settings on one line by name, so that the same settings are the same text.
+    """Sorts settings on one line by name, without spaces, so that the same settings are the same text.
 
-    >>> sorted_overrides("num_train_epochs=5, learning_rate=0.1")
-    'learning_rate=0.1,num_train_epochs=5'
+    Values keep their spelling. `parse_overrides` gives the same settings for the sorted text, or the same error.
+
+    >>> sorted_overrides("num_train_epochs = 5, learning_rate=1e-1,")
+    'learning_rate=1e-1,num_train_epochs=5'
     """
-    return None if text is None else ",".join(sorted(part.strip() for part in text.split(",")))
+    if text is None:
+        return None
+    parts = {}
+    for part in filter(str.strip, text.split(",")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        parts[name] = f"{name}{equals}{value}"
+    return ",".join(sorted(parts.values()))
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:

@@ -97,6 +97,12 @@ def test_the_order_of_settings_does_not_change_the_key(field: str) -> None:
     assert changed(**{field: "a=1,b=2"}).key == changed(**{field: "b=2, a=1"}).key != changed(**{field: "a=2,b=1"}).key
 
 
+def test_the_spelling_of_the_teacher_does_not_change_the_key() -> None:
+    keys = {changed(loss="kd", teacher=teacher).key for teacher in ("a=1,b=2", "b = 2, a=1,")}
+    assert len(keys) == 1
+    assert changed(loss="kd", teacher="").key != changed(loss="kd").key
+
+
 def test_the_key_of_a_run_read_back_is_the_same() -> None:
     run = changed(**{name: value for name, value in OTHER_VALUES.items() if name != "teacher"})
     assert Run(**run.given()) == run

@@ -1,6 +1,6 @@
 import pytest
 
-from kr_text.formats.overrides import parse_overrides
+from kr_text.formats.overrides import parse_overrides, sorted_overrides
 
 
 @pytest.mark.parametrize("text", [None, "", " ", ","])
@@ -38,3 +38,13 @@ def test_spaces_are_ignored_and_order_is_kept() -> None:
 def test_parts_without_name_or_value_are_refused(part: str) -> None:
     with pytest.raises(ValueError, match=f"loss_overrides must be NAME=VALUE,NAME=VALUE,..., got '{part}'"):
         parse_overrides(f"gamma=1,{part}", "loss_overrides")
+
+
+@pytest.mark.parametrize("text", ["a=1,b=2.0", "b=2.0,a=1,", " a = 1 ,, b =2.0", "a=3,b=2.0,a=1"])
+def test_the_same_settings_give_the_same_sorted_text(text: str) -> None:
+    assert sorted_overrides(text) == "a=1,b=2.0"
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, None), ("", ""), ("a=1e-3", "a=1e-3"), ("b,a = x=y", "a=x=y,b")])
+def test_sorting_keeps_the_spelling_of_values(text: str | None, expected: str | None) -> None:
+    assert sorted_overrides(text) == expected
