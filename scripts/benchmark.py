@@ -11,7 +11,8 @@ import argparse
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -38,12 +39,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.results.mkdir(parents=True, exist_ok=True)
     size = QUICK if flags.quick else FULL
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as tempfile.tempdir:  # all temporary files go here
+    with folder_of_temporary_files():
         for row in chain(training_rows(flags.dataset, size), command_rows(flags.dataset, size)):
             rows.append(row)
             low, high = min(row.figures), max(row.figures)
             print(f"{row.path} against {row.peer}: {row.median:.3g}{row.unit} ({low:.3g} to {high:.3g})", flush=True)
             write(rows, flags.results, size)
+
+
+@contextmanager
+def folder_of_temporary_files() -> Iterator[None]:
+    """Puts all new temporary files into one folder, which is removed at the end."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def write(rows: list[Row], folder: Path, size: Size) -> None:
