@@ -1,6 +1,7 @@
 """One run: its settings, its training, and the line that is stored as its result."""
 
 import hashlib
+import inspect
 import json
 import shutil
 import time
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 from kr_text.experiments.predictions import StoredPredictions, compact
 from kr_text.formats.overrides import Value, parse_overrides, sorted_overrides
 from kr_text.losses.by_name import LOSSES
+from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.machine.process import reset_peak_memory
 from kr_text.training.recipes import recipe
 from kr_text.training.report import Report
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 NAMED = ("dataset", "model", "loss", "seed")
 NOT_FOR_TRAINING = ("training", "teacher", "settings_digest")  # fields that `kr-text train` does not have
-SHARED_DEFAULTS = {"alpha": 1.0, "gamma": 0.99, "label_smoothing": 0.0, "divergence": "label_first"}  # of KRLoss
+KR_DEFAULTS: dict[str, Any] = {  # defaults of KRLoss
+    name: parameter.default for name, parameter in inspect.signature(KRLoss).parameters.items() if name != "num_labels"
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Run:
 
     def changed_loss_settings(self) -> dict[str, Value]:
         """The settings in `loss_overrides` that differ from the defaults of the loss."""
-        own = {**SHARED_DEFAULTS, **(LOSSES.get(self.loss) or {})} if self.loss in LOSSES else {}
+        own = {**KR_DEFAULTS, **(LOSSES[self.loss] or {})} if self.loss in LOSSES else {}
         settings = parse_overrides(self.loss_overrides, "loss_overrides")
         return {name: value for name, value in settings.items() if own.get(name) != value}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kr_text.experiments.grids import Grid
-from kr_text.experiments.run import Run
+from kr_text.experiments.run import KR_DEFAULTS, Run
 from kr_text.formats.overrides import Value, parse_overrides
 from kr_text.losses.schedules import Exponential, Schedule, make_schedule
 from kr_text.report.blocks import Block, Figure, Table, slug
@@ -16,7 +16,7 @@ from kr_text.report.section_errors import error_blocks
 from kr_text.report.study import Cell, Study, place, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_alone, loss_name, place_names, place_title
 
-GAMMA = 0.99  # default of KRLoss, and the paper's value
+GAMMA: float = KR_DEFAULTS["gamma"]  # the paper's value
 
 
 def schedule_blocks(study: Study, grid: Grid) -> list[Block]:
@@ -69,7 +69,7 @@ def _overrides(setting: Run) -> dict[str, Value]:
 
 
 def _alpha(setting: Run) -> float:
-    return float(_overrides(setting).get("alpha", 1.0))
+    return float(_overrides(setting).get("alpha", KR_DEFAULTS["alpha"]))
 
 
 def _gamma(setting: Run) -> float:

@@ -87,6 +87,10 @@ def test_the_key_does_not_depend_on_the_hardware(monkeypatch: pytest.MonkeyPatch
     assert len(keys) == 1
 
 
+def test_every_default_of_krloss_leaves_the_key_unchanged() -> None:
+    assert changed(loss_overrides="smoothing=uniform,ignore_index=-100,divergence=label_first").key == RUN.key
+
+
 def test_default_settings_of_the_loss_do_not_change_the_key() -> None:
     assert changed(loss_overrides="alpha=1,label_smoothing=0.1,gamma=0.99").key == RUN.key
     assert changed(loss="kr", loss_overrides="label_smoothing=0.1").key != changed(loss="kr").key
