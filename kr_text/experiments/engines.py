@@ -30,6 +30,9 @@ class Setting:
         workers: Number of runs at the same time. They share the cores evenly.
         fresh: Whether each run gets a new process, which measurements of memory need.
         commit: Commit of the code.
+
+    Raises:
+        ValueError: `fresh` with several workers.
     """
 
     data: tuple[str, ...]
@@ -37,6 +40,10 @@ class Setting:
     workers: int
     fresh: bool
     commit: str | None
+
+    def __post_init__(self) -> None:
+        if self.fresh and self.workers > 1:
+            raise ValueError(f"--fresh must have one worker and the engine local, got --workers {self.workers}")
 
     @property
     def threads(self) -> int:

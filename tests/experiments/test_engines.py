@@ -266,6 +266,11 @@ def execute_in_vain(run: Run, data: tuple[str, ...], work: str, commit: str | No
     raise ValueError(f"seed {run.seed}\n  must be another")
 
 
+def test_fresh_with_several_workers_is_refused() -> None:
+    with pytest.raises(ValueError, match="fresh must have one worker and the engine local, got --workers 2"):
+        Setting((), "unused", workers=2, fresh=True, commit=None)
+
+
 @pytest.mark.parametrize(("fresh", "num_processes"), [(True, 2), (False, 1)])
 def test_fresh_starts_a_process_for_each_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: bool, num_processes: int
