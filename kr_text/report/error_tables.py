@@ -8,7 +8,7 @@ from kr_text.formats.markdown import format_number
 from kr_text.report.blocks import Block, Paragraph, Table
 from kr_text.report.comparisons import Pair, against_ce, compared, shared_averages
 from kr_text.report.paper_table3 import published_error
-from kr_text.report.study import Cell, Study, place, places
+from kr_text.report.study import Cell, Study, places
 from kr_text.report.wording import (
     NOTHING,
     PLACE_HEADINGS,
@@ -55,26 +55,28 @@ def error_table(
 ) -> Table:
     """Test errors by place (rows) and by loss (columns); transposed if there are more than `MAX_COLUMNS` columns."""
     names = list(dict.fromkeys(column(cell.setting) for cell in cells))
-    published = {name for name in names if any(published_error(cell.setting, name) is not None for cell in cells)}
-    columns = [(name, paper) for name in names for paper in (False, True)[: 1 + (beside_paper and name in published)]]
-    headings = [f"paper: {name}" if paper else name for name, paper in columns]
-    where_names, errors = [], []
-    for where, methods in places(cells).items():
-        where_names.append(place_names(where, [result for cell in methods for result in cell.results]))
-        errors.append(
-            [
-                _paper_text(where, name)
-                if paper
-                else "; ".join(_error_text(cell, name, words) for cell in methods if column(cell.setting) == name)
-                or NOTHING
-                for name, paper in columns
-            ]
-        )
+    by_place = places(cells)
+    where_names = [place_names(*methods) for methods in by_place.values()]
+    headings: list[str] = []
+    columns: list[list[str]] = []  # for each heading, a text for each place
+    for name in names:
+        headings.append(name)
+        columns.append([_column_text(methods, name, column, words) for methods in by_place.values()])
+        published = [published_error(where, name) for where in by_place]
+        if beside_paper and any(error is not None for error in published):
+            headings.append(f"paper: {name}")
+            columns.append([NOTHING if error is None else format_number(error) for error in published])
     if len(names) > MAX_COLUMNS:
-        rows = [(heading, *texts) for heading, *texts in zip(headings, *errors, strict=True)]
+        rows = [(heading, *texts) for heading, texts in zip(headings, columns, strict=True)]
         return Table(ERROR_CAPTION, ("loss", *(f"{', '.join(each)} rows" for each in where_names)), tuple(rows))
-    rows = [(*each, *texts) for each, texts in zip(where_names, errors, strict=True)]
+    rows = [(*each, *texts) for each, *texts in zip(where_names, *columns, strict=True)]
     return Table(ERROR_CAPTION, (*PLACE_HEADINGS, *headings), tuple(rows))
+
+
+def _column_text(methods: Sequence[Cell], name: str, column: Callable[[Run], str], words: dict[Run, str]) -> str:
+    """The errors of a place in one column, separated by semicolons."""
+    texts = [_error_text(cell, name, words) for cell in methods if column(cell.setting) == name]
+    return "; ".join(texts) or NOTHING
 
 
 def _error_text(cell: Cell, column: str, words: dict[Run, str]) -> str:
@@ -84,11 +86,6 @@ def _error_text(cell: Cell, column: str, words: dict[Run, str]) -> str:
     numbers = ", ".join(filter(None, [spread_text(cell.error), interval_text(cell.error)]))
     shown = [numbers, word if word in ("better", "worse") else "", settings and f"at {settings}"]
     return " ".join(filter(None, shown))
-
-
-def _paper_text(where: Run, loss: str) -> str:
-    error = published_error(where, loss)
-    return NOTHING if error is None else format_number(error)
 
 
 def verdict_blocks(
@@ -108,10 +105,7 @@ def verdict_blocks(
     by_name: dict[str, list[Verdict]] = {}
     for (cell, _), verdict in verdicts:
         by_name.setdefault(name(cell.setting), []).append(verdict)
-    rows = [
-        (*place_names(place(cell.setting), cell.results), loss_name(cell.setting), *verdict_texts(verdict))
-        for (cell, _), verdict in verdicts
-    ]
+    rows = [(*place_names(cell), loss_name(cell.setting), *verdict_texts(verdict)) for (cell, _), verdict in verdicts]
     caption = (
         f"Difference in test error from {baseline} over the seeds that both have; negative: the method is better. The "
         "interval is from a bootstrap over test rows and seeds with the Behrens-Fisher distribution, because a few "

@@ -10,7 +10,7 @@ from kr_text.formats.markdown import Number, format_number
 from kr_text.report.blocks import Block, Figure, Paragraph, Table, slug
 from kr_text.report.comparisons import Pair
 from kr_text.report.figures import Bin, reliability_diagrams
-from kr_text.report.study import Cell, Study, place, places
+from kr_text.report.study import Cell, Study, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, mean_text, place_names
 
 METRICS = {"nll": "NLL", "brier_score": "Brier", "ece": "ECE"}
@@ -42,7 +42,7 @@ def calibration_table(cells: Sequence[Cell]) -> Table:
         for name in METRICS:
             numbers += [mean_text(cell, _metric(name, scaled=False)), mean_text(cell, _metric(name, scaled=True))]
         numbers.append(mean_text(cell, _metric("aurc", scaled=False)))
-        names = place_names(place(cell.setting), cell.results)
+        names = place_names(cell)
         rows.append((*names, loss_name(cell.setting), str(len(cell.results)), *numbers))
     caption = (
         "Test rows, means over the seeds. The temperature minimizes the NLL of the validation rows; above 1 the "
@@ -100,12 +100,11 @@ def reliability_figure(cells: Sequence[Cell], name: str) -> Figure | None:
     A loss is drawn if at least one of its bins has `MIN_ROWS` rows.
     """
     panels = []
-    for where, at_place in places(cells).items():
+    for at_place in places(cells).values():
         shown = {loss_name(cell.setting): cell for cell in at_place if loss_name(cell.setting) in SHOWN}
         bins = {loss: found for loss in SHOWN if loss in shown and (found := reliability_bins(shown[loss]))}
         if {SHOWN[0], SHOWN[-1]} <= bins.keys():
-            results = [result for cell in shown.values() for result in cell.results]
-            title = ", ".join(place_names(where, results)[1:]) + " rows"
+            title = ", ".join(place_names(*shown.values())[1:]) + " rows"
             panels.append((title, list(bins.items())))
     if not panels:
         return None

@@ -13,7 +13,7 @@ from kr_text.report.blocks import Block, Table
 from kr_text.report.comparisons import against_ce, with_baselines
 from kr_text.report.costs import measured_costs, num_trained
 from kr_text.report.error_tables import verdict_blocks
-from kr_text.report.study import Cell, Study, place
+from kr_text.report.study import Cell, Study
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, spread_text
 
 COST_HEADINGS = ("training time over CE's", "extra peak memory, MB")
@@ -38,7 +38,7 @@ def budget_table(study: Study, cells: Sequence[Cell]) -> Table:
         against = (_range(cost.time_ratios, 2), _range(cost.extra_memory, 0)) if cost else (NOTHING, NOTHING)
         rows.append(
             (
-                *place_names(place(cell.setting), cell.results),
+                *place_names(cell),
                 loss_name(cell.setting),
                 spread_text(cell.error),
                 spread_text(cell.spread(_teacher_error)) if cell.setting.teacher else NOTHING,
@@ -81,7 +81,7 @@ def cost_blocks(study: Study, grid: Grid) -> list[Block]:
     """Cost of each method against cross-entropy with the same seeds."""
     rows = []
     for cell, cost in measured_costs(study, [grid]):
-        names = place_names(place(cell.setting), cell.results)
+        names = place_names(cell)
         parameters = f"{cost.extra_parameters:,} ({100 * cost.extra_parameters / cost.ce_parameters:.3g}%)"
         ce = _range(cost.ce_seconds, 1), _range(cost.ce_memory, 0)
         against = _range(cost.time_ratios, 3), _range(cost.extra_memory, 1)

@@ -6,12 +6,11 @@ import numpy as np
 
 from kr_text.experiments.grids import Grid
 from kr_text.experiments.results import Result
-from kr_text.experiments.run import Run
 from kr_text.formats.markdown import Number
 from kr_text.report.blocks import Block, Figure, Paragraph, Table, slug
 from kr_text.report.comparisons import learned_against_ce
 from kr_text.report.figures import Curve, Panel, curves
-from kr_text.report.study import Cell, Study, place, places
+from kr_text.report.study import Cell, Study, places
 from kr_text.report.wording import PLACE_HEADINGS, loss_name, place_names, place_title, spread_text
 
 
@@ -21,8 +20,8 @@ def divergence_blocks(study: Study, grid: Grid) -> list[Block]:
     if not cells:
         return []
     figures = [
-        _divergence_figure(where, at_place, slug(grid.name, number))
-        for number, (where, at_place) in enumerate(places(cells).items(), 1)
+        _divergence_figure(at_place, slug(grid.name, number))
+        for number, at_place in enumerate(places(cells).values(), 1)
     ]
     return [*_divergence_counts(cells), divergence_table(cells), *figures]
 
@@ -52,7 +51,7 @@ def divergence_table(cells: Sequence[Cell]) -> Table:
     for cell in cells:
         js = cell.spread(lambda result: _last(divergences(result)))
         accuracy = cell.spread(lambda result: _last(accuracies(result)))
-        names = place_names(place(cell.setting), cell.results)
+        names = place_names(cell)
         rows.append((*names, loss_name(cell.setting), spread_text(js, 4), spread_text(accuracy)))
     caption = "After the last epoch: mean ± standard deviation over the seeds (number of seeds)."
     headings = ("loss", "D_JS, nats", "validation accuracy, %")
@@ -74,7 +73,7 @@ def _mean_divergence(cell: Cell, epoch: Callable[[dict[float, Number]], Number])
     return cell.spread(lambda result: epoch(divergences(result))).mean
 
 
-def _divergence_figure(where: Run, cells: Sequence[Cell], name: str) -> Figure:
+def _divergence_figure(cells: Sequence[Cell], name: str) -> Figure:
     shown = [("D_JS(p_res || q_res), nats", divergences), ("validation accuracy, %", accuracies)]
     panels = [
         Panel(
@@ -85,7 +84,7 @@ def _divergence_figure(where: Run, cells: Sequence[Cell], name: str) -> Figure:
         )
         for label, of in shown
     ]
-    title = place_title(where, [result for cell in cells for result in cell.results])
+    title = place_title(*cells)
     caption = f"{title}: mean over the seeds. The band runs from the smallest to the largest value."
     losses = " and ".join(loss_name(cell.setting) for cell in cells)
     return Figure(name, curves(panels, name), caption, f"Lines over the epochs for {losses} on {title}.")

@@ -13,7 +13,7 @@ from kr_text.report.blocks import Block, Figure, Paragraph, Table, slug
 from kr_text.report.comparisons import Pair, learned_against_ce
 from kr_text.report.figures import Floats, heat_maps
 from kr_text.report.matrix_agreement import mean_difference, mistakes, rank_correlation, without_diagonal
-from kr_text.report.study import Cell, Study, place
+from kr_text.report.study import Cell, Study
 from kr_text.report.wording import NOTHING, PLACE_HEADINGS, loss_name, place_names, place_title
 
 EPOCHS = (1, 2, 5, 10)  # shown, as is the last
@@ -55,7 +55,7 @@ def consistency_table(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell, kind, steps in found:
         if steps:
-            names = (*place_names(place(cell.setting), cell.results), loss_name(cell.setting), KINDS[kind])
+            names = (*place_names(cell), loss_name(cell.setting), KINDS[kind])
             rows.append((*names, str(len(cell.results)), *(steps.get(column, NOTHING) for column in columns)))
     caption = (
         "Consistency between the epochs shown below, without the diagonal. The rank correlation compares each row of "
@@ -90,7 +90,7 @@ def _agreement(pairs: Sequence[Pair]) -> list[Block]:
             if result.run.seed in of_ce
         ]
         means.append(float(np.mean(values)))
-        names = place_names(place(ours.setting), ours.results)
+        names = place_names(ours)
         extremes = f"{format_number(min(values))} to {format_number(max(values))}"
         rows.append((*names, loss_name(ours.setting), format_number(means[-1]), extremes, str(len(values))))
     if not rows:
@@ -116,7 +116,7 @@ def _epoch_figure(cell: Cell, name: str) -> Figure:
     rows = [(title, [matrix(matrices, kind) for matrices in shown]) for kind, title in KINDS.items()]
     rows = [(title, found) for title, found in rows if any(each is not None for each in found)]
     columns = [f"epoch {matrices['epoch']:g}" for matrices in shown]
-    title = f"{place_title(place(cell.setting), cell.results)}, {loss_name(cell.setting)}"
+    title = f"{place_title(cell)}, {loss_name(cell.setting)}"
     svg = heat_maps(rows, columns, result.report["dataset"]["class_names"], name)
     learned = " The last row shows the learned residual labels, softmax(S)." if len(rows) == len(KINDS) else ""
     caption = (
@@ -134,7 +134,7 @@ def _mistakes_figure(ours: Cell, ce: Cell, name: str) -> Figure:
         next(result.report for result in cell.results if result.run.seed == seed) for cell in (ours, ce)
     )
     matrices = [without_diagonal(learned["residual_labels"] or []), mistakes(confused["confusion_matrix"])]
-    title = place_title(place(ours.setting), ours.results)
+    title = place_title(ours)
     columns = [f"learned by {loss_name(ours.setting)}", "mistakes of CE"]
     svg = heat_maps([("", matrices)], columns, learned["dataset"]["class_names"], name)
     caption = (

@@ -32,11 +32,11 @@ def wrong_label_table(cells: Sequence[Cell]) -> Table | None:
     """Precision of each loss in finding wrong training labels; None if no run searched for them."""
     headings = list(dict.fromkeys(loss_name(cell.setting) for cell in cells))
     rows = []
-    for where, at_place in places(cells).items():
+    for at_place in places(cells).values():
         searched = [cell for cell in at_place if _searched(cell)]
         if searched:
             found = {loss_name(cell.setting): spread_text(cell.spread(_precision), 3) for cell in searched}
-            names = place_names(where, [result for cell in at_place for result in cell.results])
+            names = place_names(*at_place)
             rows.append((*names, f"{_chance(searched[0]):.3f}", *(found.get(name, NOTHING) for name in headings)))
     caption = (
         "Detection of wrong training labels with the trained model. If n rows have a wrong label, "

@@ -49,7 +49,7 @@ def _best_epoch_table(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in cells:
         kept = [result.report["best_epoch"] for result in cell.results]
-        names = (*place_names(place(cell.setting), cell.results), loss_name(cell.setting))
+        names = (*place_names(cell), loss_name(cell.setting))
         rows.append((*names, f"{np.median(kept):g} ({min(kept):g} to {max(kept):g})"))
     caption = (
         "The epoch that was kept, which has the lowest validation error: median, minimum and maximum over the seeds. "
@@ -117,7 +117,7 @@ def _error_figure(study: Study, where: Run, cells: Sequence[Cell], name: str) ->
     panels = [_error_panel(drawn, baseline, label, tick) for label, drawn, tick in shown if drawn]
     if not panels:
         return None
-    title = place_title(where, [result for cell in cells for result in cell.results])
+    title = place_title(*cells)
     caption = (
         f"{title}: test error, mean over the seeds with one standard deviation on each side. The line with a band is "
         "CE."

@@ -7,7 +7,7 @@ from kr_text.experiments.results import Result
 from kr_text.experiments.run import Run
 from kr_text.experiments.verdicts import Average, Spread, Verdict
 from kr_text.formats.markdown import Number, format_number, format_p_value
-from kr_text.report.study import Cell
+from kr_text.report.study import Cell, place
 
 NOTHING = "–"  # noqa: RUF001 (an empty cell)
 WORDS = ("better", "worse", "no difference shown")  # of a verdict
@@ -42,16 +42,17 @@ def model_name(setting: Run) -> str:
     return f"{setting.model} ({overrides})" if overrides else setting.model
 
 
-def place_names(place: Run, results: Sequence[Result]) -> tuple[str, str, str]:
-    """Data set, model and number of training rows of a place."""
-    counts = sorted({result.report["dataset"]["num_train_rows"] for result in results})
+def place_names(*cells: Cell) -> tuple[str, str, str]:
+    """Data set, model and number of training rows of cells at the same place."""
+    where = place(cells[0].setting)
+    counts = sorted({result.report["dataset"]["num_train_rows"] for cell in cells for result in cell.results})
     rows = ", ".join(f"{count:,}" for count in counts)
-    return place.dataset, model_name(place), rows
+    return where.dataset, model_name(where), rows
 
 
-def place_title(place: Run, results: Sequence[Result]) -> str:
-    """A place on one line, as in "ag_news, fasttext, 8,000 rows"."""
-    dataset, model, rows = place_names(place, results)
+def place_title(*cells: Cell) -> str:
+    """The place of cells on one line, as in "ag_news, fasttext, 8,000 rows"."""
+    dataset, model, rows = place_names(*cells)
     return f"{dataset}, {model}, {rows} rows"
 
 
