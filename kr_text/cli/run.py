@@ -66,7 +66,7 @@ def _run(flags: argparse.Namespace) -> None:
     from kr_text.formats.overrides import parse_overrides
 
     if flags.fresh and flags.engine != "local":
-        raise ValueError(f"--fresh must have one worker and the engine local, got --engine {flags.engine}")
+        raise ValueError(f"fresh must have one worker and the engine local, got --engine {flags.engine}")
     workers = flags.workers or (1 if flags.fresh else default_workers())
     setting = Setting(tuple(flags.data), flags.work, workers, flags.fresh, commit_of_code())
     only = parse_overrides(flags.only, "only")

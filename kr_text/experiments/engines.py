@@ -43,7 +43,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         if self.fresh and self.workers > 1:
-            raise ValueError(f"--fresh must have one worker and the engine local, got --workers {self.workers}")
+            raise ValueError(f"fresh must have one worker and the engine local, got --workers {self.workers}")
 
     @property
     def threads(self) -> int:
