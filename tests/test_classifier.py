@@ -108,7 +108,9 @@ def test_a_tokenizer_without_a_padding_token_is_an_error(without_limit: Path) ->
     path = without_limit / "tokenizer_config.json"
     settings = json.loads(path.read_text())
     path.write_text(json.dumps({name: value for name, value in settings.items() if name != "pad_token"}))
-    with pytest.raises(ValueError, match=r"model must have a tokenizer with a padding token, but that of .* has none"):
+    with pytest.raises(
+        ValueError, match=r"model must have a tokenizer with a padding token, but the tokenizer of .* has none"
+    ):
         Classifier(str(without_limit))
 
 

@@ -26,7 +26,7 @@ from kr_text.training.train import train
 
 PROGRAM = "kr-text compare"
 OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ between runs
-SETTINGS_FILE = "settings.json"  # by loss
+SETTINGS_FILE = "comparison_settings.json"  # by loss; a run keeps its own in settings.json
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,9 @@ def compare(
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} must be one or more, each once, got {', '.join(map(str, values)) or 'none'}")
     if own := sorted(_flag_names(flags) & OWN_FLAGS):
-        raise ValueError(f"flags must be the same for all runs, got --{', --'.join(own)}; see losses and seeds")
+        raise ValueError(
+            f"flags must be shared by all runs, got --{', --'.join(own)}: give losses, seeds and output_dir instead"
+        )
     settings = _settings(losses, output_dir, flags)
     folder = Path(output_dir)
     _check_folder(folder, settings)

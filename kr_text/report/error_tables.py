@@ -108,9 +108,9 @@ def verdict_blocks(
     rows = [(*place_names(cell), loss_name(cell.setting), *verdict_texts(verdict)) for (cell, _), verdict in verdicts]
     caption = (
         f"Difference in test error from {baseline} over the seeds that both have; negative: the method is better. The "
-        "interval is from a bootstrap over test rows and seeds with the Behrens-Fisher distribution, because a few "
-        "seeds determine their variance poorly; it is not corrected for multiple tests. p is the larger of the "
-        "bootstrap's p and McNemar's p on the predictions of all seeds together (McNemar's test alone is too "
+        "interval is from a bootstrap over test rows and seeds with the Behrens-Fisher distribution, since a "
+        "variance estimated from few seeds is uncertain. It is not corrected for multiple tests. p is the larger "
+        "of the bootstrap's p and McNemar's p on the predictions of all seeds together (McNemar's test alone is too "
         f"confident), with Holm's correction for the {len(rows)} lines of the table. The verdict follows p, so an "
         "interval without 0 does not by itself show a difference."
     )

@@ -71,7 +71,7 @@ def wrong(folder: Path, loss: str, seed: int) -> list[bool]:
 
 def test_a_comparison_leaves_its_results_and_the_table_and_no_models(comparison_folder: Path) -> None:
     names = {path.name for path in comparison_folder.iterdir()} - {f"{RUNS_FILE}.lock"}
-    assert names == {RUNS_FILE, "settings.json", "comparison.json", "comparison.md", "work"}
+    assert names == {RUNS_FILE, "comparison_settings.json", "comparison.json", "comparison.md", "work"}
     assert [path for path in (comparison_folder / "work").iterdir() if path.suffix != ".lock"] == []
     found = [f"{each.run.loss} {each.run.seed}" for each in read_results(comparison_folder).values()]
     assert found == RUNS
@@ -245,10 +245,15 @@ def test_a_run_that_another_process_trains_is_refused(copied: Path, flags: list[
         (["ce", "kr", "ce"], [1], [], "losses must be one or more, each once, got ce, kr, ce"),
         (["ce"], [1, 2, 1], [], "seeds must be one or more, each once, got 1, 2, 1"),
         (["ce"], [], [], "seeds must be one or more, each once, got none"),
-        (["ce"], [1], ["--seed", "3"], "flags must be the same for all runs, got --seed; see losses and seeds"),
-        (["ce"], [1], ["--loss=kr"], "got --loss; see"),
-        (["ce"], [1], ["--output-dir", "x", "--resume"], "got --output_dir, --resume; see"),
-        (["ce"], [1], ["--overwrite"], "got --overwrite; see"),
+        (
+            ["ce"],
+            [1],
+            ["--seed", "3"],
+            "flags must be shared by all runs, got --seed: give losses, seeds and output_dir instead",
+        ),
+        (["ce"], [1], ["--loss=kr"], "got --loss: give"),
+        (["ce"], [1], ["--output-dir", "x", "--resume"], "got --output_dir, --resume: give"),
+        (["ce"], [1], ["--overwrite"], "got --overwrite: give"),
         (["ce"], [1], ["--max_length", "0"], "max_length must be at least 1"),
         (["ce"], [1], ["--config", "missing.yaml"], "missing.yaml: No such file"),
         (["ce", "hinge"], [1], [], "--loss: invalid choice: 'hinge'"),
@@ -289,9 +294,9 @@ def test_a_folder_with_a_half_trained_run_with_other_settings_is_refused(
 
 
 def test_settings_of_a_comparison_without_any_run_are_replaced(tmp_path: Path, flags: list[str]) -> None:
-    (tmp_path / "settings.json").write_text('{"ce": {"learning_rate": 9}}')
+    (tmp_path / "comparison_settings.json").write_text('{"ce": {"learning_rate": 9}}')
     compare(["ce"], [1], str(tmp_path), flags, command="")
-    assert json.loads((tmp_path / "settings.json").read_text())["ce"]["learning_rate"] == 0.05
+    assert json.loads((tmp_path / "comparison_settings.json").read_text())["ce"]["learning_rate"] == 0.05
 
 
 def test_missing_data_leave_the_folder_untouched(tmp_path: Path, flags: list[str], trained: list[str]) -> None:
