@@ -2,7 +2,8 @@
 
 `--resume` resumes from the last whole checkpoint in the output folder. Model, loss and data must be the same as before;
 the number of epochs and other training arguments may change. `--resume_from_checkpoint` names a checkpoint. If it is in
-another folder, the run starts from it in a new folder.
+another folder, the run starts from it in a new folder. fit.py passes the checkpoint to the Trainer, which restores its
+state; kr_text/trainer/residual_checkpoint.py restores S.
 
 A folder that holds a run is refused unless the run is resumed or `--overwrite` is given. Nothing is deleted before the
 new run is ready to train.
