@@ -87,15 +87,16 @@ def confusion_matrix(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_la
     return _confusion(probabilities, labels)
 
 
+METRICS = (error_rate, macro_f1, nll, brier_score, ece, aurc)
+
+
 def classification_metrics(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
     """All six metrics, by function name.
 
     >>> classification_metrics([[1.0, 0.0], [0.5, 0.5]], [0, 1])["error_rate"]
     50.0
     """
-    return {
-        metric.__name__: metric(probabilities, labels) for metric in (error_rate, macro_f1, nll, brier_score, ece, aurc)
-    }
+    return {metric.__name__: metric(probabilities, labels) for metric in METRICS}
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

@@ -18,10 +18,11 @@ from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, ge
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
+from kr_text.evaluation.metrics import METRICS
 from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
 from kr_text.models import MODELS
-from kr_text.ranges import require_at_least
+from kr_text.ranges import in_range, require_at_least
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
 from kr_text.training.recipes import recipe
 
@@ -142,7 +143,9 @@ def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArgument
     run = RunArguments(**{name: value for name, value in given.items() if name in RUN_FIELDS})
     training = {name: value for name, value in given.items() if name not in RUN_FIELDS}
     default_training()
-    args = TrainingArguments(**{**_defaults(run, training), **training})
+    wanted = {**_defaults(run, training), **training}
+    _check_ranges(wanted)
+    args = TrainingArguments(**wanted)
     if args.label_smoothing_factor:
         raise ValueError(
             f"label_smoothing_factor must be 0, got {args.label_smoothing_factor}: give --loss ls --loss_overrides "
@@ -169,6 +172,21 @@ def _defaults(run: RunArguments, given: Mapping[str, Any]) -> dict[str, Any]:
     if metric := given.get("metric_for_best_model"):  # macro_f1 is the only metric that is better when greater
         defaults["greater_is_better"] = metric.removeprefix("eval_") == "macro_f1"
     return defaults
+
+
+def _check_ranges(training: Mapping[str, Any]) -> None:
+    """Refuses training arguments that would fail after the data are read, or leave an untrained model."""
+    for name in ("num_train_epochs", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
+        if training.get(name) is not None:
+            in_range(name, training[name], 0, open_low=name == "num_train_epochs")
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        require_at_least(1, **{name: training.get(name, 1)})
+    require_at_least(0, dataloader_num_workers=training.get("dataloader_num_workers", 0))
+    in_range("seed", training.get("seed", 0), 0, 2**32 - 1)
+    known = ["loss", *(metric.__name__ for metric in METRICS)]
+    metric = training.get("metric_for_best_model")
+    if metric is not None and metric.removeprefix("eval_") not in known:
+        raise ValueError(f"metric_for_best_model must be one of {', '.join(known)}, got {metric!r}")
 
 
 def check_names(names: Iterable[str], source: str) -> None:

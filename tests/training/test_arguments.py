@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,18 @@ def test_flags_and_values_give_equal_arguments(flags: str, values: dict[str, Any
         ({"label_names": "labels"}, "^label_names must be a list, got 'labels'$"),
         ({"loss": "kd"}, "^teacher must be given for loss kd, got none: a trained classifier"),
         ({"max_length": 0}, "^max_length must be at least 1, got 0$"),
+        ({"num_train_epochs": 0}, r"^num_train_epochs must be above 0 and finite, got 0\.0$"),
+        ({"num_train_epochs": math.inf}, "^num_train_epochs must be above 0 and finite, got inf$"),
+        ({"learning_rate": math.nan}, "^learning_rate must be at least 0 and finite, got nan$"),
+        ({"learning_rate": -1}, r"^learning_rate must be at least 0 and finite, got -1\.0$"),
+        ({"per_device_train_batch_size": 0}, "^per_device_train_batch_size must be at least 1, got 0$"),
+        ({"gradient_accumulation_steps": -1}, "^gradient_accumulation_steps must be at least 1, got -1$"),
+        ({"dataloader_num_workers": -1}, "^dataloader_num_workers must be at least 0, got -1$"),
+        ({"seed": -1}, r"^seed must be in \[0, 4294967295\], got -1$"),
+        (
+            {"metric_for_best_model": "nosuch"},
+            "^metric_for_best_model must be one of loss, error_rate, .*, got 'nosuch'$",
+        ),
         ({"eval_strategy": "never"}, "^eval_strategy must be one of no, steps, epoch, got 'never'$"),
         ({"label_smoothing_factor": 0.1}, r"must be 0, got 0\.1: give --loss ls --loss_overrides label_smoothing=0\.1"),
     ],
