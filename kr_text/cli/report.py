@@ -22,8 +22,8 @@ def add_flags(parser: CommandParser) -> None:
 
 def _report(flags: argparse.Namespace) -> None:
     try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
+        import jinja2  # noqa: F401  is it installed?
+        import matplotlib  # noqa: F401  is it installed?
     except ImportError as error:
         raise ValueError(f"report needs the package {error.name}: pip install 'kr-text[report]'") from error
     from kr_text.report.page import write_page
