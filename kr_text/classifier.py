@@ -129,6 +129,10 @@ def _load(folder: str) -> tuple[Any, PreTrainedTokenizerFast, list[str]]:
     mistyped = path.parent != Path() and path.parent.is_dir()  # the parent folder exists: not an id on the Hub
     if not path.is_dir() and (mistyped or not HUB_ID.fullmatch(folder)):
         raise ValueError(f"model must be a saved classifier's folder, or an id OWNER/NAME on the Hub, got {folder!r}")
+    if path.is_dir() and not (path / "config.json").exists():
+        unfinished = any(path.glob("checkpoint-*"))
+        hint = "; its run is not finished: continue it with `kr-text train --resume`" if unfinished else ""
+        raise ValueError(f"model must be a saved classifier's folder or id, got {folder!r}: no config.json{hint}")
     try:
         tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder))
         model, loading = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)

@@ -174,6 +174,14 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path, content: str) -> N
         Classifier(str(tmp_path))
 
 
+def test_a_folder_without_a_config_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"got '.*': no config\.json$"):
+        Classifier(str(tmp_path))
+    (tmp_path / "checkpoint-3").mkdir()
+    with pytest.raises(ValueError, match=r": no config\.json; its run is not finished: .* --resume`$"):
+        Classifier(str(tmp_path))
+
+
 # Evaluation
 
 
