@@ -78,6 +78,5 @@ def test_the_stored_predictions_agree_with_the_reports(results: Path, grids: Pat
 
 
 def test_the_results_take_at_most_20_megabytes() -> None:
-    """Leaves out the folders `predictions` of an earlier format, which nothing reads any more."""
-    files = [path for path in RESULTS.rglob("*") if path.is_file() and path.parent.name != "predictions"]
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 20e6
