@@ -13,9 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kr_text import __version__
 from kr_text.text.character_encoder import CharacterEncoder
+from kr_text.text.tokenization import character_tokenizer, untrained_word_tokenizer
 from kr_text.text.word_encoder import WordEncoder, Words
 
-CHARACTERS = {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": False}
+WORDS = json.loads(untrained_word_tokenizer().to_str())
+CHARACTERS = json.loads(character_tokenizer(max_length=1).backend_tokenizer.to_str())
 BATCH = 10_000  # texts encoded at a time
 NO_LIMIT = 2**31 - 1  # tokens, if neither tokenizer nor model limits the length
 
@@ -113,7 +115,7 @@ def _encoder(
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = split_special_tokens
     settings = json.loads(backend)
-    if split_special_tokens and splits_at_blanks(settings):
+    if split_special_tokens and looks_up_words(settings):
         tokenizer.no_truncation()
         return WordEncoder(tokenizer)
     if split_special_tokens and looks_up_characters(settings):
@@ -122,21 +124,19 @@ def _encoder(
     return tokenizer
 
 
-def splits_at_blanks(backend: dict[str, Any]) -> bool:
-    """Whether a tokenizer has the parts of a `word_tokenizer`, so that blanks always separate words."""
-    return _parts(backend) == ["BertNormalizer", "BertPreTokenizer", "WordLevel", {}]
+def looks_up_words(backend: dict[str, Any]) -> bool:
+    """Whether a tokenizer has the parts of a `word_tokenizer`, so that a `WordEncoder` gives the same ids."""
+    return _is_like(WORDS, backend)
 
 
 def looks_up_characters(backend: dict[str, Any]) -> bool:
-    """Whether a tokenizer has the parts of a `character_tokenizer`, so that each character has an id."""
-    special = {token["content"] for token in backend["added_tokens"]}
-    return (
-        _parts(backend) == ["Lowercase", "Split", "WordLevel", {}]
-        and backend["pre_tokenizer"] == CHARACTERS
-        and all(len(token) == 1 and token.isascii() for token in backend["model"]["vocab"].keys() - special)
-    )
+    """Whether a tokenizer has the parts of a `character_tokenizer`, so that a `CharacterEncoder` gives the same ids."""
+    words = backend["model"]["vocab"].keys() - {token["content"] for token in backend["added_tokens"]}
+    return _is_like(CHARACTERS, backend) and all(len(word) == 1 for word in words)
 
 
-def _parts(backend: dict[str, Any]) -> list[Any]:
-    parts = [(backend[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
-    return [*parts, (backend["post_processor"] or {}).get("special_tokens", {})]  # added around a text
+def _is_like(expected: dict[str, Any], backend: dict[str, Any]) -> bool:
+    """Whether a tokenizer looks up the same parts of a text, and adds no special tokens around it."""
+    added = (backend["post_processor"] or {}).get("special_tokens", {})
+    same = all(backend[part] == expected[part] for part in ("normalizer", "pre_tokenizer"))
+    return same and not added and backend["model"]["type"] == "WordLevel"

@@ -1,20 +1,18 @@
 """Word and character tokenizers as Hugging Face fast tokenizers, built from training texts or an alphabet."""
 
-import string
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from kr_text.text.alphabet import ZHANG
+from kr_text.text.scripts import BLANKS, CHARACTER
 from kr_text.text.word_encoder import WordEncoder, count_pieces, join_pieces
 
 PAD, UNK = "[PAD]", "[UNK]"  # the ids 0 and 1
-
-# Zhang 2015, Sec. 2.2. The paper counts 70 characters: it prints the hyphen twice, so 69 differ.
-ALPHABET = string.ascii_lowercase + string.digits + "-,;.!?:'\"/\\|_@#$%^&*~`+=<>()[]{}\n"
 
 
 def word_tokenizer(
@@ -22,20 +20,32 @@ def word_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Builds a tokenizer of lower-case words and punctuation marks from the training texts.
 
+    Accents, tones and vowel signs are kept, in the composed form NFC. Scripts without blanks between words are split
+    into characters, see `kr_text.text.scripts`.
+
     Args:
         texts: Batches of texts.
         vocab_size: Maximum size of the vocabulary, with `[PAD]` and `[UNK]`; the most frequent words are kept.
         min_frequency: Minimum number of occurrences of a word in the vocabulary.
         max_length: Number of words that truncation keeps.
     """
-    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = untrained_word_tokenizer()
     counts = count_words(tokenizer, *count_pieces(texts))
     words = sorted((word for word, count in counts.items() if count >= min_frequency), key=lambda w: (-counts[w], w))
     vocab = {word: index for index, word in enumerate([PAD, UNK, *words[: max(0, vocab_size - 2)]])}
     tokenizer.model = models.WordLevel(vocab, unk_token=UNK)
     return _fast_tokenizer(tokenizer, max_length)
+
+
+def untrained_word_tokenizer() -> Tokenizer:
+    """The tokenizer of `word_tokenizer`, without a vocabulary."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+    clean = normalizers.BertNormalizer(handle_chinese_chars=False, strip_accents=False, lowercase=True)
+    blanks = normalizers.Replace(Regex(f"[{BLANKS}]"), " ")
+    tokenizer.normalizer = normalizers.Sequence([blanks, clean, normalizers.NFC()])
+    characters = pre_tokenizers.Split(Regex(CHARACTER), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), characters])
+    return tokenizer
 
 
 def count_words(tokenizer: Tokenizer, pieces: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -54,15 +64,16 @@ def count_words(tokenizer: Tokenizer, pieces: list[str], counts: npt.NDArray[np.
     return {word: totals[index] for word, index in tokenizer.get_vocab().items() if totals[index]}
 
 
-def character_tokenizer(*, max_length: int) -> PreTrainedTokenizerFast:
-    """Builds a tokenizer of the lower-case characters in `ALPHABET`; others, including the blank, are `[UNK]`.
+def character_tokenizer(*, max_length: int, alphabet: str = ZHANG) -> PreTrainedTokenizerFast:
+    """Builds a tokenizer of lower-case characters, composed (NFC).
 
     Args:
         max_length: Number of characters that truncation keeps.
+        alphabet: Distinct characters, which get the ids from 2 on; all others are `[UNK]`, the blank too.
     """
-    vocab = {token: index for index, token in enumerate([PAD, UNK, *ALPHABET])}
+    vocab = {token: index for index, token in enumerate([PAD, UNK, *alphabet])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNK))
-    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern="", behavior="isolated")
     return _fast_tokenizer(tokenizer, max_length)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from kr_text.text.tokenization import ALPHABET, character_tokenizer, word_tokenizer
+from kr_text.text.alphabet import ZHANG
+from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 
 TEXTS = ["The cat saw the dog.", "THE dog saw a bird,", "the end"]
 ODD_TEXTS = [
@@ -41,9 +42,42 @@ def test_padding_is_0_and_unknown_is_1(tokenizer: PreTrainedTokenizerFast) -> No
     assert tokenizer.all_special_ids == [1, 0] or tokenizer.all_special_ids == [0, 1]
 
 
-def test_words_are_lower_cased_and_lose_their_accents() -> None:
+def pieces(text: str) -> list[str]:
+    """Tokens of a text whose words are all known."""
+    return word_tokenizer([[text]], vocab_size=100, max_length=100).tokenize(text)
+
+
+def test_words_are_lower_cased_and_keep_their_accents() -> None:
     tokenizer = word_tokenizer([["caf\u00e9 \u00dcber"]], vocab_size=10, max_length=10)
-    assert tokenizer.tokenize("CAF\u00c9 uber \u00fcber") == ["cafe", "uber", "uber"]
+    assert tokenizer.tokenize("CAF\u00c9 uber \u00fcber") == ["caf\u00e9", "[UNK]", "\u00fcber"]
+
+
+def test_composed_and_decomposed_letters_are_the_same_word() -> None:
+    tokenizer = word_tokenizer([["caf\u00e9 \u304c"]], vocab_size=10, max_length=10)
+    assert tokenizer.tokenize("CAFE\u0301 \u304b\u3099") == ["caf\u00e9", "\u304c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ti\u1ebfng vi\u1ec7t m\u00e0 m\u00e1 ma", "ti\u1ebfng|vi\u1ec7t|m\u00e0|m\u00e1|ma"),
+        ("हिन्दी में कि की।", "हिन्दी|में|कि|की|।"),
+        ("한국어 문장", "한국어|문장"),
+        ("ﺎﻠﻌﺮﺒﻳﺓ كِتَاب", "ﺎﻠﻌﺮﺒﻳﺓ|كِتَاب"),
+        ("漢字ひらカナabcです。", "漢|字|ひ|ら|カ|ナ|abc|で|す|。"),
+        ("ｶﾞｷﾞ", "ｶﾞ|ｷﾞ"),
+        ("中\ufe00文", "中\ufe00|文"),
+        ("กำลังอยู่ที่นี่", "กำ|ลั|ง|อ|ยู่|ที่|นี่"),
+        ("เก้าอี้ไม้", "เก้า|อี้|ไม้"),
+        ("ພາສາລາວ", "ພາ|ສາ|ລາ|ວ"),
+        ("ភាសាខ្មែរ", "ភា|សា|ខ្មែ|រ"),
+        ("မြန်မာ", "မြ|န်|မာ"),
+        ("བོད་སྐད་", "བོད|སྐད"),
+        ("ไทย\u200bดี", "ไท|ย|ดี"),
+    ],
+)
+def test_texts_without_blanks_are_split_into_characters_with_their_marks(text: str, expected: str) -> None:
+    assert pieces(text) == expected.split("|")
 
 
 def test_punctuation_marks_are_words() -> None:
@@ -96,16 +130,16 @@ def test_an_empty_text_has_no_tokens(tokenizer: PreTrainedTokenizerFast) -> None
 
 
 def test_the_alphabet_has_69_characters_the_paper_prints_one_twice() -> None:
-    assert len(ALPHABET) == len(set(ALPHABET)) == 69
+    assert len(ZHANG) == len(set(ZHANG)) == 69
     printed = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{}\n"  # Zhang 2015, Sec. 2.2
     assert len(printed) == 70
-    assert set(printed) == set(ALPHABET)
+    assert set(printed) == set(ZHANG)
 
 
 def test_characters_have_the_ids_of_the_alphabet_from_2() -> None:
     tokenizer = character_tokenizer(max_length=100)
     assert len(tokenizer) == 71
-    assert tokenizer(ALPHABET)["input_ids"] == list(range(2, 71))
+    assert tokenizer(ZHANG)["input_ids"] == list(range(2, 71))
     assert tokenizer(string.ascii_uppercase)["input_ids"] == list(range(2, 28))
 
 
@@ -138,7 +172,7 @@ def test_odd_texts_have_as_many_ids_as_mask_and_all_in_the_vocabulary(
 def test_unusual_texts_can_be_trained_on() -> None:
     tokenizer = word_tokenizer([ODD_TEXTS], vocab_size=100, max_length=50)
     assert tokenizer.tokenize("Na\u00efve \U0001f600 \u4e2d\u6587 a\0b") == [
-        "naive",
+        "na\u00efve",
         "\U0001f600",
         "\u4e2d",
         "\u6587",

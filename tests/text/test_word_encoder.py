@@ -5,32 +5,30 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import trainers
 
 import kr_text.text.word_encoder
-from kr_text.text.tokenization import PAD, UNK, word_tokenizer
+from kr_text.text.tokenization import PAD, UNK, untrained_word_tokenizer, word_tokenizer
 from kr_text.text.word_encoder import MARK, WordEncoder, count_pieces, split_at_blanks
 
-# Characters that `tokenizers` treats specially: combining marks, other white space, removed characters, Chinese
-# characters, and the separator of the implementation.
-ALPHABET = " abAB\u00c9e\u0301\u0130\u03a3\t\n\u00a0\u3000\u0000\u200d\u00ad\u4e2d.,'[]" + MARK
-TEXTS = st.lists(st.text(ALPHABET, max_size=30) | st.text(max_size=12), max_size=8)
-
-
-def plain_tokenizer() -> Tokenizer:
-    """The tokenizer of `word_tokenizer`, untrained."""
-    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+# Characters that `tokenizers` treats specially: combining marks, other white space, removed characters, and the
+# separator of the implementation; then letters and marks of scripts without blanks.
+SPECIAL = " abAB\u00c9e\u0301\u0130\u03a3\t\n\u00a0\u3000\u0000\u200d\u200b\u00ad.,'[]" + MARK
+UNSPACED = (
+    "\u4e2d\uf900\u3005\u304b\u30ac\u3099\u30fc\uff76\uff9e\u0e40\u0e41\u0e01\u0e31\u0e49\u0e32\u0e33\u0ec0\u0e81\u0eb2"
+    "\u1000\u1039\u103a\u1025\u102e\u1780\u17d2\u17b6\u0f56\u0f0b\u0f7c\u0300\ufe00\U00020000\U0003fffd"
+)
+TEXTS = st.lists(
+    st.text(SPECIAL, max_size=30) | st.text(UNSPACED + " a\u200d.", max_size=20) | st.text(max_size=12), max_size=8
+)
 
 
 @given(training=TEXTS, vocab_size=st.integers(2, 12), min_frequency=st.integers(1, 3))
 def test_the_vocabulary_equals_that_of_the_trainer_of_tokenizers(
     training: list[str], vocab_size: int, min_frequency: int
 ) -> None:
-    plain = plain_tokenizer()
+    plain = untrained_word_tokenizer()
+    plain.encode_special_tokens = True
     trainer = trainers.WordLevelTrainer(
         vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=[PAD, UNK], show_progress=False
     )

@@ -118,7 +118,7 @@ def test_the_exact_word_takes_precedence_over_other_spellings(
     spellings = ["The", "the", "THE", "Caf\u00e9", "CAF\u00c9", "Dog", "cat", "CAT"]
     content = "".join(f"{word} {i} {i} {i} {i}\n" for i, word in enumerate(spellings, start=1))
     assert load_word_vectors(model, tokenizer, write(tmp_path, content)) == (4, 4)
-    check(model, before, tokenizer, {"the": [2.0] * 4, "cafe": [4.0] * 4, "dog": [6.0] * 4, "cat": [7.0] * 4})
+    check(model, before, tokenizer, {"the": [2.0] * 4, "caf\u00e9": [4.0] * 4, "dog": [6.0] * 4, "cat": [7.0] * 4})
 
 
 def test_a_file_without_words_of_the_vocabulary_changes_nothing(
