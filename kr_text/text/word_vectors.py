@@ -1,5 +1,6 @@
 """Pretrained word vectors in GloVe or word2vec text format, loaded into the word embeddings of a model."""
 
+import codecs
 import gzip
 import math
 import os
@@ -17,11 +18,11 @@ class Coverage(NamedTuple):
     """Coverage of a vocabulary by a file of word vectors.
 
     Attributes:
-        num_found: Number of words in the vocabulary that got a vector.
+        found: Ids of the words that got a vector.
         num_words: Number of words in the vocabulary, without the special tokens.
     """
 
-    num_found: int
+    found: set[int]
     num_words: int
 
 
@@ -35,7 +36,7 @@ def load_word_vectors(
     model unchanged.
 
     A word of the vocabulary gets the vector of the same word in the file. If the file lacks it, it gets the vector of
-    the first word that the tokenizer normalizes to it (lower case, no accents): `Paris` for `paris`. All other words
+    the first word that the tokenizer normalizes to it (lower case, composed): `Paris` for `paris`. All other words
     keep their random initial values, as do `[UNK]` and the n-grams of FastText; the padding row stays zero. The
     embeddings are trained like any other weight.
 
@@ -45,11 +46,11 @@ def load_word_vectors(
         path: File of word vectors, in UTF-8.
 
     Returns:
-        Number of words in the vocabulary that got a vector, and number of words in the vocabulary.
+        The words in the vocabulary that got a vector, and the number of words in the vocabulary.
 
     Raises:
-        ValueError: If the model has no word embeddings, the tokenizer has more words than the model, or the file is
-            malformed, with its line.
+        ValueError: If the model has no word embeddings, the tokenizer has more words than the model, the file has no
+            word of the vocabulary, or it is malformed, with its line.
     """
     file, table = Path(path), _word_table(model, tokenizer)
     weight = table.weight.detach().clone()
@@ -66,9 +67,15 @@ def load_word_vectors(
             continue
         weight[row] = torch.tensor(_floats(numbers, f"{file}: line {line}"))
         seen.add(row)
+    found = exact | normalized
+    if not found:
+        raise ValueError(
+            f"word_vectors must have words of the training texts, got {file}, which has none of their {len(rows):,}: "
+            "choose vectors of the same language"
+        )
     with torch.no_grad():
         table.weight.copy_(weight)
-    return Coverage(len(exact | normalized), len(rows))
+    return Coverage(found, len(rows))
 
 
 def _word_table(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> nn.Embedding:
@@ -92,7 +99,7 @@ def _lines(file: Path, embedding_dim: int) -> Iterator[tuple[int, str, list[str]
         fields = text.split(" ")
         if line == 1:
             has_header = len(fields) == 2 and all(field.isdecimal() for field in fields)
-            dim = int(fields[1]) if has_header else len(fields) - 1
+            dim = int(fields[1]) if has_header else _num_numbers(fields)
             if dim != embedding_dim:
                 rule = f"vectors must have the embedding width of the model, {embedding_dim} numbers"
                 raise ValueError(f"{file}: line 1: {rule}, got {dim}")
@@ -109,6 +116,20 @@ def _lines(file: Path, embedding_dim: int) -> Iterator[tuple[int, str, list[str]
         raise ValueError(f"{file}: must have {count} words as line 1 states, got {num_words}: is it complete?")
 
 
+def _num_numbers(fields: list[str]) -> int:
+    """Count of numbers at the end of a line. The word before them may contain blanks, and may itself be a number."""
+    others = [place for place, field in enumerate(fields) if not _is_number(field)]
+    return len(fields) - 1 - max(others, default=0)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
 def _text_lines(file: Path) -> Iterator[str]:
     """Lines of the file, split only at newlines: words of GloVe contain other Unicode line separators."""
     line = 0
@@ -116,7 +137,8 @@ def _text_lines(file: Path) -> Iterator[str]:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             for raw in stream:
                 line += 1
-                yield raw.decode().rstrip("\r\n ")  # lines of word2vec end with a blank
+                text = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
+                yield text.decode().rstrip("\r\n ")  # lines of word2vec end with a blank
     except UnicodeDecodeError as error:
         got = f"byte 0x{error.object[error.start]:02x} at place {error.start + 1} of the line"
         raise ValueError(f"{file}: line {line}: must be UTF-8 text, got {got}: convert a binary file to text") from None

@@ -23,6 +23,7 @@ from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
 from kr_text.models import MODELS
 from kr_text.ranges import in_range, require_at_least
+from kr_text.text.alphabet import ALPHABETS
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
 from kr_text.training.recipes import recipe
 
@@ -91,6 +92,12 @@ class RunArguments:
     )
     max_train_rows: int | None = _flag(None, "train on this many rows, drawn at random with seed 0")
     max_length: int | None = _flag(None, "truncate texts to this many tokens (characters for charcnn)")
+    alphabet: str = _flag(
+        "auto",
+        "characters that charcnn reads: zhang is the paper's 69 ASCII characters, data the most frequent characters of "
+        "the training texts; auto is data if zhang lacks more than 5% of them",
+        choices=ALPHABETS,
+    )
     word_vectors: str | None = _flag(
         None, "initialize the word embeddings from this file, in the text format of GloVe or word2vec"
     )

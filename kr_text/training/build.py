@@ -1,5 +1,6 @@
 """Builds what a run trains with: tokenizer, model, optimizer, and the logits of a teacher."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -23,12 +24,18 @@ from transformers.training_args import OptimizerNames
 from kr_text.classifier import Classifier, class_probabilities
 from kr_text.kernels.rowwise_adagrad import RowwiseAdagrad
 from kr_text.models import MODELS, CharCNNConfig, FastTextForSequenceClassification
+from kr_text.text.alphabet import choose_alphabet
+from kr_text.text.encoding import TextEncoder
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
-from kr_text.text.word_vectors import load_word_vectors
+from kr_text.text.word_vectors import Coverage, load_word_vectors
 from kr_text.training.arguments import RunArguments
+from kr_text.training.pretrained_head import fit_head
 from kr_text.training.recipes import recipe
 
+SINGLE_LABEL = "single_label_classification"
 FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}
+
+logger = logging.getLogger(__name__)
 
 
 def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
@@ -53,15 +60,17 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
     config.vocab_size = len(tokenizer)
     model = model_class(config)
     if run.word_vectors:
-        load_word_vectors(model, tokenizer, run.word_vectors)
+        coverage = load_word_vectors(model, tokenizer, run.word_vectors)
+        _log_coverage(coverage, run.word_vectors, tokenizer, data["train"])
     return tokenizer, model
 
 
 def _tokenizer(run: RunArguments, config: PreTrainedConfig, rows: Dataset) -> PreTrainedTokenizerFast:
     """A tokenizer of characters for CharCNN, of the words in the training rows for the other models."""
-    if isinstance(config, CharCNNConfig):
-        return character_tokenizer(max_length=run.max_length or config.num_frames)
     texts = (batch["text"].combine_chunks() for batch in rows.with_format("arrow").iter(batch_size=50_000))
+    if isinstance(config, CharCNNConfig):
+        alphabet = choose_alphabet(run.alphabet, texts)
+        return character_tokenizer(max_length=run.max_length or config.num_frames, alphabet=alphabet)
     return word_tokenizer(texts, **_tokenizer_sizes(run))
 
 
@@ -71,22 +80,43 @@ def _tokenizer_sizes(run: RunArguments) -> dict[str, Any]:
     return {**sizes, **({"max_length": run.max_length} if run.max_length else {})}
 
 
+def _log_coverage(coverage: Coverage, file: str, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> None:
+    """Logs the share of the vocabulary that word vectors cover, and of the tokens of 10,000 training rows."""
+    found, num_words = coverage
+    ids = TextEncoder(tokenizer)(rows[:10_000]["text"])["input_ids"].combine_chunks().flatten().to_numpy()
+    logger.info(
+        "%s: vectors for %d of the %d words of the vocabulary (%.1f%%), %.1f%% of the tokens of the training rows",
+        *(file, len(found), num_words, 100 * len(found) / num_words, 100 * np.isin(ids, list(found)).mean()),
+    )
+
+
 def _pretrained(run: RunArguments, labels: dict[str, Any]) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
     if run.word_vectors:
         raise ValueError(f"word_vectors must be left out for a pretrained model such as {run.model}")
     with _clear_errors(run.model):
+        saved = AutoConfig.from_pretrained(run.model).id2label
         config = AutoConfig.from_pretrained(run.model, **labels)
         tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(run.model))
+    if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):
+        raise ValueError(
+            f"model must have a tokenizer with a vocabulary, got {run.model}, whose tokenizer files are missing"
+        )
     if tokenizer.pad_token_id is None:
         raise ValueError(f"model must have a tokenizer with a padding token, got {run.model}, whose tokenizer has none")
+    if config.problem_type not in (None, SINGLE_LABEL):
+        logger.info("%s: its problem type is set from %s to %s", run.model, config.problem_type, SINGLE_LABEL)
+        config.problem_type = SINGLE_LABEL
     _override(config, run.config_overrides)
     with _clear_errors(run.model):
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
             run.model,
             config=config,
             ignore_mismatched_sizes=True,
             dtype=torch.float32,  # half precision, as in some checkpoints, would round small steps to 0
+            output_loading_info=True,
         )
+    fresh = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
+    fit_head(model, list(labels["label2id"]), [str(saved[index]) for index in sorted(saved)], fresh)
     tokenizer.model_max_length = min(_tokenizer_sizes(run)["max_length"], tokenizer.model_max_length)
     return tokenizer, model
 

@@ -1,21 +1,32 @@
 """Prepares a run: loads its data, builds the tokenizer and the model, and encodes the texts."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from kr_text.data.sources import fingerprint, load
+from kr_text.models import MODELS
 from kr_text.text.batches import Batches, batches_for
 from kr_text.text.encoding import encode
+from kr_text.text.unknown_tokens import MAX_UNKNOWN, unknown_share
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.training.arguments import RunArguments
 from kr_text.training.build import build, teacher_logits
 from kr_text.training.resume import Start, check_same_data
+
+WAYS_OUT = {  # of too many unknown tokens
+    "charcnn": "give --alphabet data, or more training rows",
+    "words": "the training rows lack these words; more rows or a pretrained model (--model) know more",
+    "pretrained": "choose a pretrained model for the language of the texts",
+}
+
+logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
@@ -67,8 +78,18 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     tokenizer, model = build(run, data)
     network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
     logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
-    names = data["train"].features["label"].names
-    return Prepared(model, network, tokenizer, encode(data, tokenizer), names, data_fingerprint, logits)
+    names, encoded = data["train"].features["label"].names, encode(data, tokenizer)
+    _warn_of_unknown_tokens(run.model, tokenizer, encoded["validation"], data["validation"])
+    return Prepared(model, network, tokenizer, encoded, names, data_fingerprint, logits)
+
+
+def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, encoded: Dataset, rows: Dataset) -> None:
+    """Logs one line if more than 5% of the tokens of the validation rows are unknown."""
+    ids, texts = (split.with_format("arrow")[:][name] for split, name in ((encoded, "input_ids"), (rows, "text")))
+    share = unknown_share(tokenizer, ids, texts)
+    if share > MAX_UNKNOWN:
+        kind = model if model == "charcnn" else "words" if model in MODELS else "pretrained"
+        logger.warning("%.1f%% of the tokens of the validation rows are unknown: %s", 100 * share, WAYS_OUT[kind])
 
 
 def load_for(run: RunArguments) -> DatasetDict:

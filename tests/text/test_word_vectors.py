@@ -73,7 +73,7 @@ def test_words_in_the_file_get_its_vectors_and_others_keep_their_initial_values(
 ) -> None:
     model = make_model()
     before = table(model)
-    assert load_word_vectors(model, tokenizer, write(tmp_path, GLOVE)) == (2, 4)
+    assert load_word_vectors(model, tokenizer, write(tmp_path, GLOVE)) == ({2, 3}, 4)
     check(model, before, tokenizer, EXPECTED)
     assert not table(model)[0].any()
     assert model.get_input_embeddings().weight.requires_grad
@@ -87,6 +87,11 @@ def test_words_in_the_file_get_its_vectors_and_others_keep_their_initial_values(
         "3 4\n" + GLOVE,  # word2vec, fastText
         "3 4\n" + GLOVE.replace("\n", " \n"),  # lines of word2vec end with a blank
         GLOVE.replace("\n", "\r\n"),
+        ". . 7 7 7 7\n" + GLOVE,  # a word with blanks in the first line
+        "at 1999 a 7 7 7 7\n" + GLOVE,
+        "1999 7 7 7 7\n" + GLOVE,
+        "\ufeff" + GLOVE,  # a byte order mark
+        "\ufeff3 4\n" + GLOVE,
         GLOVE + "dog . . 7 7 7 7\ncafe name@domain.com 8 8 8 8\n",  # GloVe 840B
         GLOVE + "a\u2028b 7 7 7 7\na\x85b 7 7 7 7\n\xa0 7 7 7 7\n",
         GLOVE + "cat 8 8 8 8\n",  # the first of two lines counts
@@ -96,8 +101,7 @@ def test_words_in_the_file_get_its_vectors_and_others_keep_their_initial_values(
 def test_every_format_of_the_file_is_read(content: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = fasttext()
     before = table(model)
-    found = load_word_vectors(model, tokenizer, write(tmp_path, content))
-    assert (found.num_found, found.num_words) == (2, 4)
+    assert load_word_vectors(model, tokenizer, write(tmp_path, content)) == ({2, 3}, 4)
     check(model, before, tokenizer, EXPECTED)
 
 
@@ -117,16 +121,18 @@ def test_the_exact_word_takes_precedence_over_other_spellings(
     before = table(model)
     spellings = ["The", "the", "THE", "Caf\u00e9", "CAF\u00c9", "Dog", "cat", "CAT"]
     content = "".join(f"{word} {i} {i} {i} {i}\n" for i, word in enumerate(spellings, start=1))
-    assert load_word_vectors(model, tokenizer, write(tmp_path, content)) == (4, 4)
+    assert load_word_vectors(model, tokenizer, write(tmp_path, content)) == ({2, 3, 4, 5}, 4)
     check(model, before, tokenizer, {"the": [2.0] * 4, "caf\u00e9": [4.0] * 4, "dog": [6.0] * 4, "cat": [7.0] * 4})
 
 
-def test_a_file_without_words_of_the_vocabulary_changes_nothing(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
+def test_a_file_without_words_of_the_vocabulary_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = fasttext()
     before = table(model)
-    assert load_word_vectors(model, tokenizer, write(tmp_path, "zebra 9 9 9 9\n")) == (0, 4)
+    message = (
+        r"^word_vectors must have words of the training texts, got .*vectors\.txt, which has none of their 4: choose"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_word_vectors(model, tokenizer, write(tmp_path, "zebra 9 9 9 9\n"))
     check(model, before, tokenizer, {})
 
 
@@ -150,7 +156,7 @@ def test_the_file_is_streamed(name: str, tokenizer: PreTrainedTokenizerFast, tmp
         ("the 1 2 3\n", r"line 1: .* the embedding width of the model, 4 numbers, got 3"),
         ("the 1 2 3 4 5\n", r"line 1: .* the embedding width of the model, 4 numbers, got 5"),
         ("1000 300\nthe 1\n", r"line 1: .* the embedding width of the model, 4 numbers, got 300"),
-        ("a line of words that is no vector\n", r"line 1: .* 4 numbers, got 7"),
+        ("a line of words that is no vector\n", r"line 1: .* 4 numbers, got 0"),
         (GLOVE + "dog 1 2 3\n", r"line 4: must have 4 numbers, got 3"),
         (GLOVE + "dog 1 2", r"line 4: must have 4 numbers, got 2"),  # truncated
         ("the 1 2 3 4\n\ncat 1 2 3 4\n", r"line 2: must have 4 numbers, got 0"),
