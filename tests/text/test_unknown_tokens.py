@@ -42,7 +42,6 @@ def test_a_tokenizer_that_knows_every_text_has_no_unknown_tokens(unknown: str | 
     vocab = {"<|end|>": 0, **{letter: index for index, letter in enumerate("abc", start=1)}}
     backend = Tokenizer(models.BPE(vocab, []))
     backend.post_processor = processors.TemplateProcessing(single="$A <|end|>", special_tokens=[("<|end|>", 0)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=9, unk_token=unknown, eos_token="<|end|>"
-    )
+    named = {"eos_token": "<|end|>", "unk_token": unknown}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=9, **named)
     assert share(tokenizer, "abc") == 0
