@@ -3,14 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from kr_text import __version__
 from kr_text.data.files import listed
+from kr_text.data.headers import is_string, require_texts
+from kr_text.data.left_out import Fault, leave_out, where_true
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Source:
         header: Splits whose first row is a header.
         class_names: Names of the classes 1, 2, ...; None if the label column determines the classes.
         unescape: Whether the two characters `\n` stand for a newline.
+        unlabelled: Test rows, if they have no labels; `splits` then has no test.
     """
 
     splits: DatasetDict
@@ -34,93 +37,133 @@ class Source:
     header: frozenset[str] = frozenset()
     class_names: list[str] | None = None
     unescape: bool = False
+    unlabelled: Dataset | None = None
 
 
-def split_names(text_column: str | None) -> list[str]:
-    """Names of the text columns from a comma-separated list. Default: text."""
-    return [column.strip() for column in (text_column or "text").split(",")]
+class Converted(NamedTuple):
+    """Splits with the columns text and label, and the number of rows that were left out of each."""
+
+    splits: DatasetDict
+    left_out: dict[str, int]
 
 
-def require_columns(columns: Sequence[str], got: Sequence[str], where: str) -> None:
-    """Raises a ValueError unless each of `columns` occurs once in `got`."""
-    for column in columns:
-        if column not in got:
-            raise ValueError(
-                f"{where}: columns must include {column!r}, got {listed(got)}: name others with text_column and "
-                "label_column; for files without a header, add classes.txt to the folder, one class name a line"
-            )
-        if got.count(column) > 1:
-            raise ValueError(f"{where}: columns must include {column!r} once, got {listed(got)}")
-
-
-def require_texts(columns: Sequence[str], features: Features, where: str) -> None:
-    """Raises a ValueError unless each of `columns` holds strings."""
-    for column in columns:
-        if not _is_string(features[column]):
-            raise ValueError(f"{where}: column {column!r} must hold texts, got {features[column]}")
-
-
-def require_equal_class_names(features: dict[str, Features], label_column: str, where: dict[str, str]) -> None:
-    """Raises a ValueError unless a class number means the same class in every split."""
-    labels = {split: getattr(of_split.get(label_column), "names", None) for split, of_split in features.items()}
-    for split, names in labels.items():
-        if "train" in labels and names != labels["train"]:
-            train, own = (listed(of_split or ["no names"]) for of_split in (labels["train"], names))
+def require_equal_class_names(labels: dict[str, Any], label_column: str, where: dict[str, str]) -> None:
+    """Raises a ValueError unless the types of the label columns give a class number the same class in every split."""
+    class_names = {split: getattr(label, "names", None) for split, label in labels.items()}
+    for split, names in class_names.items():
+        if "train" in class_names and names != class_names["train"]:
+            train, own = (listed(of_split or ["no names"]) for of_split in (class_names["train"], names))
             raise ValueError(
                 f"{where[split]}: {label_column} must have the classes of train in the same order, {train}, got {own}: "
                 "encode all splits together, or store names instead of numbers"
             )
 
 
-def text_and_label(source: Source, class_names: list[str] | None = None) -> DatasetDict:
+def text_and_label(source: Source, class_names: list[str] | None = None, *, strict: bool = False) -> Converted:
     """Converts every split to the columns text and label.
 
     One process converts a million rows in two seconds because they are Arrow batches; a second process does not help.
 
     Args:
-        source: Splits to convert.
+        source: Splits to convert, train first.
         class_names: Classes of a trained model. Default: the classes of train.
+        strict: Whether a row without a text or a known label is refused. Default: such rows are left out and logged.
 
     Raises:
-        ValueError: If a row has an empty text or an unknown class, with its file and number.
+        ValueError: If more than 5% of the rows of a split would be left out, or one if `strict`; if a class number is
+            out of range.
     """
-    splits, label_column, where = source.splits, source.label_column, source.where
-    require_texts(source.text_columns, splits["train"].features, where["train"])
+    where = source.where
+    require_texts(source.text_columns, source.splits["train"].features, where["train"])
     names, keys, rule = _classes(source, class_names)
     if len(names) < 2:
         raise ValueError(f"{where['train']}: must have rows of at least 2 classes, got {listed(names)}")
-    prepared = DatasetDict()
-    for split, dataset in splits.items():
-        prepared[split] = (
-            dataset.with_format("arrow")
-            .map(
-                _to_text_and_label,
-                with_indices=True,
-                batched=True,
-                batch_size=10_000,
-                remove_columns=dataset.column_names,
-                features=Features({"text": Value("string"), "label": ClassLabel(names=names)}),
-                fn_kwargs={
-                    "text_columns": source.text_columns,
-                    "label_column": label_column,
-                    "keys": keys,
-                    "rule": rule,
-                    "where": where[split],
-                    "first_row": 2 if split in source.header else 1,
-                    "unescape": source.unescape,
-                    "version": __version__,
-                },
-                desc=f"Preparing {split}",
-            )
-            .with_format(None)
-        )
-        unseen = sorted(set(prepared[split].unique("label")) - set(prepared["train"].unique("label")))
-        if unseen:
-            raise ValueError(
-                f"{where[split]}: every class must have rows in {where['train']} too, "
-                f"{listed([names[index] for index in unseen])} has none"
-            )
-    return prepared
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    converted = Converted(DatasetDict(), {})
+    for split, dataset in source.splits.items():
+        rows = _map(dataset, _to_text_and_label, features, source, label_column=source.label_column, keys=keys)
+        faults = _faults(rows, source, split, rule)
+        if split != "train":
+            faults.append(_unseen(rows, converted.splits["train"], where["train"]))
+        first_row = 2 if split in source.header else 1
+        converted.splits[split] = leave_out(rows, faults, where[split], first_row, strict=strict)
+        converted.left_out[split] = rows.num_rows - converted.splits[split].num_rows
+    return converted
+
+
+def texts_only(source: Source) -> Dataset | None:
+    """The unlabelled test rows with the column text; None if there are none. An empty text stays."""
+    if source.unlabelled is None:
+        return None
+    require_texts(source.text_columns, source.unlabelled.features, source.where["test"])
+    return _map(source.unlabelled, _to_text, Features({"text": Value("string")}), source)
+
+
+def lacks_labels(rows: Dataset, train: Dataset, label_column: str) -> bool:
+    """Whether every label is missing: null, empty, or -1 where -1 is no class of train."""
+    values = {_label_name(value) for value in rows.unique(label_column)}
+    if not values <= {"", "-1"}:
+        return False
+    if "-1" not in values or isinstance(train.features[label_column], ClassLabel):
+        return True
+    return "-1" not in {_label_name(value) for value in train.unique(label_column)}
+
+
+def _map(dataset: Dataset, function: Any, features: Features, source: Source, **settings: Any) -> Dataset:
+    """Applies a function to batches of Arrow rows. The version of this package is part of the cache key."""
+    converted = dataset.with_format("arrow").map(
+        function,
+        batched=True,
+        batch_size=10_000,
+        remove_columns=dataset.column_names,
+        features=features,
+        fn_kwargs={
+            "text_columns": source.text_columns,
+            "unescape": source.unescape,
+            "version": __version__,
+            **settings,
+        },
+        desc="Preparing",
+    )
+    return converted.with_format(None)
+
+
+def _faults(rows: Dataset, source: Source, split: str, rule: str) -> list[Fault]:
+    """What is wrong with which rows of a converted split.
+
+    Raises:
+        ValueError: If a class number is out of range: all numbers may mean other classes then.
+    """
+    table = rows.with_format("arrow")[:]
+    no_class = where_true(pc.is_null(table["label"]))
+    label = source.splits[split].features[source.label_column]
+    given = source.splits[split].select_columns([source.label_column]).select(no_class).with_format("arrow")[:]
+    values = _label_strings(given[source.label_column]).to_pylist()
+    absent = ("", None, "-1") if isinstance(label, ClassLabel) else ("", None)
+    missing = [place for place, value in enumerate(values) if value in absent]
+    unknown = [place for place, value in enumerate(values) if value not in absent]
+    if unknown and (source.class_names or isinstance(label, ClassLabel)):
+        row = no_class[unknown[0]] + (2 if split in source.header else 1)
+        raise ValueError(f"{source.where[split]}: row {row}: {rule}, got {values[unknown[0]]!r}")
+    no_label, unknown_label = (repr(values[places[0]]) if places else "" for places in (missing, unknown))
+    empty = where_true(pc.equal(pc.binary_length(table["text"]), 0))
+    return [
+        Fault(no_class[missing], "no label", f"{rule}, got {no_label}"),
+        Fault(no_class[unknown], f"an unknown label, such as {unknown_label}", f"{rule}, got {unknown_label}"),
+        Fault(empty, "an empty text", "text must not be empty, got '': remove the row"),
+    ]
+
+
+def _unseen(rows: Dataset, train: Dataset, where_train: str) -> Fault:
+    """Rows of classes without a row in train."""
+    labels, names = rows.with_format("arrow")[:]["label"], rows.features["label"].names
+    unseen = sorted(set(labels.unique().drop_null().to_pylist()) - set(train.unique("label")))
+    classes = listed([names[index] for index in unseen])
+    return Fault(
+        where_true(pc.is_in(labels, pa.array(unseen, labels.type))),
+        f"a class without rows in {where_train} ({classes})",
+        f"every class must have rows in {where_train} too, {classes} has none",
+    )
 
 
 def _classes(source: Source, class_names: list[str] | None) -> tuple[list[str], list[str], str]:
@@ -131,7 +174,7 @@ def _classes(source: Source, class_names: list[str] | None) -> tuple[list[str], 
     if isinstance(label, ClassLabel):
         names = class_names or label.names
         return names, _numbers(label.names, names, source), f"label must be in 0..{label.num_classes - 1}"
-    if _is_string(label) or re.fullmatch(r"u?int\d+", getattr(label, "dtype", "")):
+    if is_string(label) or re.fullmatch(r"u?int\d+", getattr(label, "dtype", "")) or _whole_numbers(source):
         names = class_names or sorted_class_names(source.splits["train"].unique(source.label_column))
         return names, names, f"label must be a class of {'the model' if class_names else 'train'} ({listed(names)})"
     raise ValueError(
@@ -149,31 +192,32 @@ def _numbers(names: list[str], class_names: list[str], source: Source) -> list[s
     return [str(names.index(name)) if name in names else "" for name in class_names]
 
 
-def _to_text_and_label(
-    table: pa.Table,
-    indices: list[int],
-    *,
-    text_columns: list[str],
-    label_column: str,
-    keys: list[str],
-    rule: str,
-    where: str,
-    first_row: int,
-    unescape: bool,
-    version: str,
-) -> pa.Table:
-    """Converts one batch; a label becomes its index in `keys`.
+def _whole_numbers(source: Source) -> bool:
+    """Whether the labels of train are floats without fractions: pandas stores integers so where one is missing."""
+    train, column = source.splits["train"], source.label_column
+    if not re.fullmatch(r"float\d+", getattr(train.features[column], "dtype", "")):
+        return False
+    return all(value is None or value != value or value.is_integer() for value in train.unique(column))
 
-    `version` is the version of this package. It is part of the cache key, so that a new version reads the data again.
-    """
-    text = join_texts(table, text_columns, unescape)
-    labels = pc.utf8_trim_whitespace(table[label_column].cast(pa.string()))
-    label = pc.index_in(labels, pa.array(keys))
-    if (bad := pc.index(pc.is_null(label), True).as_py()) >= 0:
-        raise ValueError(f"{where}: row {indices[bad] + first_row}: {rule}, got {labels[bad].as_py()!r}")
-    if (bad := pc.index(pc.equal(text, ""), True).as_py()) >= 0:
-        raise ValueError(f"{where}: row {indices[bad] + first_row}: text must not be empty, got '': remove the row")
-    return pa.table({"text": text, "label": label.cast(pa.int64())})
+
+def _to_text_and_label(
+    table: pa.Table, *, text_columns: list[str], label_column: str, keys: list[str], unescape: bool, version: str
+) -> pa.Table:
+    """Converts one batch; a label becomes its index in `keys`, or null."""
+    label = pc.index_in(_label_strings(table[label_column]), pa.array(keys))
+    return pa.table({"text": join_texts(table, text_columns, unescape), "label": label.cast(pa.int64())})
+
+
+def _to_text(table: pa.Table, *, text_columns: list[str], unescape: bool, version: str) -> pa.Table:
+    return pa.table({"text": join_texts(table, text_columns, unescape)})
+
+
+def _label_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Labels as trimmed strings; 1.0 is 1, and a number that is not whole is null."""
+    if pa.types.is_floating(column.type):
+        whole = pc.fill_null(pc.equal(column, pc.floor(column)), False)
+        column = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
+    return pc.utf8_trim_whitespace(column.cast(pa.string()))
 
 
 def join_texts(table: pa.Table, columns: Sequence[str], unescape: bool = False) -> pa.ChunkedArray:
@@ -189,10 +233,13 @@ def join_texts(table: pa.Table, columns: Sequence[str], unescape: bool = False) 
 
 def sorted_class_names(labels: Sequence[Any]) -> list[str]:
     """Distinct labels as strings, sorted: numbers by value, names alphabetically."""
-    names = {name for label in labels if label is not None and (name := str(label).strip())}
+    names = {name for label in labels if (name := _label_name(label))}
     numbers = all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in names)
     return sorted(names, key=lambda name: (float(name), name)) if numbers else sorted(names)
 
 
-def _is_string(feature: Any) -> bool:
-    return getattr(feature, "dtype", "") in ("string", "large_string")
+def _label_name(label: Any) -> str:
+    """A label as a trimmed string; "" if it is missing."""
+    if isinstance(label, float):
+        return str(int(label)) if label.is_integer() else ""
+    return "" if label is None else str(label).strip()

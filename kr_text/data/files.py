@@ -8,6 +8,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ def _tables(file: Path, schema: pa.Schema, has_header: bool) -> Iterator[pa.Tabl
         for batch in pyarrow.csv.open_csv(
             pa.input_stream(file, compression="gzip" if _is_gzip(file) else None),
             pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=None if has_header else schema.names),
-            pyarrow.csv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
+            pyarrow.csv.ParseOptions(delimiter=separator(file), newlines_in_values=True),
             pyarrow.csv.ConvertOptions(column_types=schema, include_columns=schema.names, strings_can_be_null=False),
         ):
             yield pa.Table.from_batches([batch])
@@ -79,8 +80,13 @@ def _num_lines(file: Path, at_most: int) -> int:
 
 
 def column_names(file: Path) -> list[str]:
-    """Column names from the Parquet schema, the CSV header or the first JSON object."""
-    return list(_parquet_schema(file).names if is_parquet(file) else first_record(file))
+    """Column names from the Parquet schema, the CSV header or the first 1,000 JSON objects, which may lack some."""
+    if is_parquet(file):
+        return list(_parquet_schema(file).names)
+    first = first_record(file)
+    if is_csv(file):
+        return list(first)
+    return list(dict.fromkeys(name for record in itertools.islice(records(file), 1000) for name in record))
 
 
 def column_types(file: Path, columns: Sequence[str]) -> pa.Schema:
@@ -126,7 +132,7 @@ def records(file: Path) -> Iterator[Any]:
         lines = (line.decode("utf-8-sig") for line in stream)
         rows: Iterator[Any] = lines
         if kind is list:
-            rows = filter(None, csv.reader(lines, delimiter=_delimiter(file), strict=True))
+            rows = filter(None, csv.reader(lines, delimiter=separator(file), strict=True))
         elif kind is dict:
             rows = map(json.loads, filter(str.strip, lines))
         try:
@@ -193,8 +199,13 @@ def is_table(file: Path) -> bool:
 
 
 def is_csv(file: Path) -> bool:
-    """Whether the file has fields separated by commas or tabs."""
+    """Whether the file has fields between separators: commas, semicolons or tabs."""
     return file.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz"))
+
+
+def is_tsv(file: Path) -> bool:
+    """Whether the file has tabs between its fields, by its suffix."""
+    return file.name.lower().endswith((".tsv", ".tsv.gz"))
 
 
 def is_parquet(file: Path) -> bool:
@@ -202,8 +213,22 @@ def is_parquet(file: Path) -> bool:
     return file.name.lower().endswith(".parquet")
 
 
-def _delimiter(file: Path) -> str:
-    return "\t" if file.name.lower().endswith((".tsv", ".tsv.gz")) else ","
+def separator(file: Path) -> str:
+    """The character between the fields of a CSV or TSV file.
+
+    A TSV file has tabs. A CSV file has commas, unless its first row has none outside quotes: then it has semicolons or
+    tabs, if the row has only one of them.
+    """
+    if is_tsv(file):
+        return "\t"
+    with _open(file) as lines:
+        try:
+            first = next((line for line in lines if line.strip(b"\r\n")), b"")
+        except (OSError, EOFError, zlib.error):  # `records` reports a damaged file
+            return ","
+    outside_quotes = re.sub(rb'"[^"]*("|$)', b"", first)
+    found = [character for character in ",;\t" if character.encode() in outside_quotes]
+    return found[0] if len(found) == 1 else ","
 
 
 def _is_gzip(file: Path) -> bool:
@@ -222,7 +247,7 @@ def _quotes_enclose_fields(file: Path) -> bool:
     After a stray quote Arrow reads everything up to the next quote as one field, across rows. Quotes inside a field
     without enclosing quotes are harmless; this check does not distinguish them from stray quotes, `records` does.
     """
-    around = np.frombuffer(f'"\r\n{_delimiter(file)}'.encode(), np.uint8)
+    around = np.frombuffer(f'"\r\n{separator(file)}'.encode(), np.uint8)
     num_quotes, before = 0, b"\n"
     with _open(file) as stream:
         block = stream.read(_BLOCK_BYTES)

@@ -6,24 +6,15 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
-import pyarrow as pa
-from datasets import Dataset, DatasetDict, Features
+from datasets import Dataset, DatasetDict
 
-from kr_text.data.arrow_cache import read_files
-from kr_text.data.columns import Source, require_columns, require_equal_class_names, split_names, text_and_label
-from kr_text.data.files import (
-    SUFFIXES,
-    column_names,
-    column_types,
-    first_record,
-    is_csv,
-    is_parquet,
-    is_table,
-    listed,
-)
+from kr_text.data.columns import Converted, Source, text_and_label, texts_only
+from kr_text.data.files import SUFFIXES, column_names, is_table, listed
+from kr_text.data.folders import SPLIT_NAMES, from_path, from_splits
+from kr_text.data.headers import ColumnNames, find_label
 from kr_text.data.split import cut
 from kr_text.data.synthetic_news import synthetic_news
 from kr_text.ranges import require_at_least
@@ -40,7 +31,20 @@ HUB_DATASETS = {
     ),
     "yelp_review_full": ("Yelp/yelp_review_full", "text", "label"),
 }
-SPLITS = ("train", "validation", "test")
+
+
+class DataSet(NamedTuple):
+    """A data set as `load` returns it, and what was found on the way.
+
+    Attributes:
+        splits: Train, validation and test with the columns text and label.
+        unlabelled: Rows of a test split without labels, with the column text; None if there is no such split.
+        left_out: Number of rows that were left out, by split of the data set.
+    """
+
+    splits: DatasetDict
+    unlabelled: Dataset | None
+    left_out: dict[str, int]
 
 
 def load(
@@ -51,6 +55,7 @@ def load(
     validation_size: float | int | None = None,
     max_train_rows: int | None = None,
     seed: int = 0,
+    strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> DatasetDict:
     r"""Loads a data set as train, validation and test with the columns text (string) and label (ClassLabel).
@@ -62,14 +67,22 @@ def load(
       two characters `\n` become a space.
     * Any other folder holds `train` and optionally `validation` and `test`, each as `.csv`, `.tsv`, `.jsonl` or `.json`
       (also JSON lines), optionally with `.gz`, or as `.parquet`; CSV and TSV files have a header. A folder written by
-      `DatasetDict.save_to_disk` is read too.
+      `DatasetDict.save_to_disk` is read too. The validation split may also be called `valid`, `val` or `dev`.
     * A single file of these types is the whole data set.
 
     Other names are `ag_news`, `yahoo_answers`, `yelp_review_full`, `synthetic_news`, or any id on the Hub.
 
+    The fields of a `.csv` file are separated by commas, or by semicolons or tabs if its header has no comma. Names of
+    columns match without regard to case. If no column is named and none is called text or label, the only column with a
+    usual other name (kr_text/data/headers.py lists them) is used, and the log says so.
+
     Labels are class names or whole numbers. The classes are the sorted labels of train, numbers by value. Several text
-    fields are joined with one space, without the empty fields. If there is no test split, it is cut from train, and
-    then validation likewise, stratified by class. Arrow files under `cache_dir` hold the rows; later calls reuse them.
+    fields are joined with one space, without the empty fields. Rows without a text, without a label, or with a label
+    that train does not have are left out; the log says how many and which.
+
+    If there is no test split, it is cut from train, and then validation likewise, stratified by class; a class with a
+    single row keeps it in train. A test split without any labels counts as none; `load_data_set` returns its texts.
+    Arrow files under `cache_dir` hold the rows; later calls reuse them.
 
     Args:
         name_or_path: Name or path of the data set.
@@ -78,33 +91,61 @@ def load(
         validation_size: Share in (0, 1) or number of the rows to cut for a missing split. Default: 10%, at most 5,000.
         max_train_rows: Maximum number of training rows, drawn at random; validation and test do not depend on it.
         seed: Seed of the cuts and of `max_train_rows`.
+        strict: Whether to refuse rows that would be left out, a test split without labels, and columns that are called
+            neither text and label nor as the arguments say.
         cache_dir: Folder for the Arrow files. Default: the cache of `datasets`.
 
     Raises:
         FileNotFoundError: If a path, a train file or a Hub id does not exist.
         ConnectionError: If the Hub cannot be reached.
-        ValueError: If a file is malformed, with its name and row. Row numbers start at 1; a header counts as a row,
-            blank lines do not.
+        ValueError: If a file is malformed, with its name and row, or more than 5% of its rows would be left out. Row
+            numbers start at 1; a header counts as a row, blank lines do not.
     """
+    return load_data_set(
+        name_or_path,
+        text_column=text_column,
+        label_column=label_column,
+        validation_size=validation_size,
+        max_train_rows=max_train_rows,
+        seed=seed,
+        strict=strict,
+        cache_dir=cache_dir,
+    ).splits
+
+
+def load_data_set(
+    name_or_path: str | os.PathLike[str],
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    validation_size: float | int | None = None,
+    max_train_rows: int | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> DataSet:
+    """Loads a data set as `load` does, and returns the unlabelled test rows and the number of rows left out as well."""
     if validation_size is not None and not 0 < validation_size < (math.inf if isinstance(validation_size, int) else 1):
         raise ValueError(f"validation_size must be a share in (0, 1) or a count of at least 1, got {validation_size}")
     if max_train_rows is not None:
         require_at_least(1, max_train_rows=max_train_rows)
-    path = Path(name_or_path)
-    if path.exists():
-        dataset = text_and_label(_from_path(path, text_column, label_column, cache_dir))
-    elif str(name_or_path) == "synthetic_news":
-        dataset = synthetic_news().dataset
+    path, name = Path(name_or_path), str(name_or_path)
+    columns, unlabelled = ColumnNames(text_column, label_column, strict), None
+    if not path.exists() and name == "synthetic_news":
+        dataset, left_out = Converted(synthetic_news().dataset, {})
     else:
-        dataset = text_and_label(_from_hub(str(name_or_path), text_column, label_column, cache_dir))
+        source = from_path(path, columns, cache_dir) if path.exists() else _from_hub(name, columns, cache_dir)
+        dataset, left_out = text_and_label(source, strict=strict)
+        unlabelled = texts_only(source)
     for split in ("test", "validation"):
         if split not in dataset:
             dataset["train"], dataset[split] = cut(dataset["train"], validation_size, seed, f"{path}: train")
             log = logger.warning if split == "test" else logger.info
-            log("%s has no %s split: %d rows of train are set aside for it", path, split, dataset[split].num_rows)
+            what = f"{'labelled ' if split == 'test' and unlabelled is not None else ''}{split}"
+            log("%s has no %s split: %d rows of train are set aside for it", path, what, dataset[split].num_rows)
     if max_train_rows is not None and max_train_rows < dataset["train"].num_rows:
         dataset["train"] = dataset["train"].shuffle(seed=seed).select(range(max_train_rows))
-    return DatasetDict({split: dataset[split] for split in SPLITS})
+    return DataSet(DatasetDict({split: dataset[split] for split in SPLIT_NAMES}), unlabelled, left_out)
 
 
 def load_rows(
@@ -113,6 +154,7 @@ def load_rows(
     *,
     text_column: str | None = None,
     label_column: str | None = None,
+    strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Loads all rows of one file, with labels from the given classes; the file need not contain every class.
@@ -124,6 +166,7 @@ def load_rows(
         class_names: Names of the classes, in the order of their numbers.
         text_column: As for `load`.
         label_column: As for `load`.
+        strict: As for `load`.
         cache_dir: As for `load`.
 
     Raises:
@@ -132,8 +175,20 @@ def load_rows(
     """
     if Path(file).is_dir():
         raise ValueError(f"{file} must be a file, got a folder: pass one of its files, or read its splits with `load`")
-    source = _from_path(Path(file), text_column, label_column, cache_dir)
-    return text_and_label(source, list(class_names))["train"]
+    columns = ColumnNames(text_column, label_column, strict)
+    if is_table(Path(file)):
+        _require_a_label(Path(file), columns)
+    source = from_path(Path(file), columns, cache_dir)
+    return text_and_label(source, list(class_names), strict=strict).splits["train"]
+
+
+def _require_a_label(file: Path, columns: ColumnNames) -> None:
+    got = column_names(file)
+    if find_label(columns, got, str(file)) is None:
+        raise ValueError(
+            f"{file}: columns must include {columns.label or 'label'!r} to measure a classifier, got {listed(got)}: "
+            "name another with label_column; `kr-text predict` classifies texts without labels"
+        )
 
 
 def fingerprint(data: DatasetDict) -> str:
@@ -147,64 +202,8 @@ def fingerprint(data: DatasetDict) -> str:
     return found.hexdigest()
 
 
-def _from_path(path: Path, text_column: str | None, label_column: str | None, cache_dir: Any) -> Source:
-    if path.is_file():
-        if not is_table(path):
-            raise ValueError(f"{path} must end in one of {', '.join(SUFFIXES)}")
-        return _from_files({"train": path}, text_column, label_column, cache_dir)
-    if (path / "dataset_dict.json").exists():
-        return _from_splits(DatasetDict.load_from_disk(str(path)), str(path), text_column, label_column)
-    files = _split_files(path)
-    if not ((path / "classes.txt").exists() and is_csv(files["train"])):
-        return _from_files(files, text_column, label_column, cache_dir)
-    if text_column or label_column:
-        raise ValueError(f"text_column and label_column must not be given: {path} has classes.txt, so it has no header")
-    return _from_zhang(files, path / "classes.txt", cache_dir)
-
-
-def _split_files(folder: Path) -> dict[str, Path]:
-    files = {}
-    for split in SPLITS:
-        found = [folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").exists()]
-        if len(found) > 1:
-            raise ValueError(f"{folder} must hold one {split} file, got {', '.join(file.name for file in found)}")
-        if found:
-            files[split] = found[0]
-    if "train" not in files:
-        names = listed(sorted(file.name for file in folder.iterdir()))
-        raise FileNotFoundError(
-            f"{folder} must hold train.csv, or train with one of {', '.join(SUFFIXES)}, got {names}"
-        )
-    return files
-
-
-def _from_zhang(files: dict[str, Path], classes: Path, cache_dir: Any) -> Source:
-    names = [name for line in classes.read_text("utf-8-sig").splitlines() if (name := line.strip())]
-    if len(set(names)) < max(2, len(names)):
-        raise ValueError(f"{classes} must name at least 2 different classes, one class a line, got {names}")
-    record = first_record(files["train"])
-    if len(record) < 2:
-        raise ValueError(f"{files['train']}: row 1: must have the class number and a text field, got {record}")
-    schema = pa.schema([(f"field_{index}", pa.string()) for index, _ in enumerate(record)])
-    where = {split: str(file) for split, file in files.items()}
-    splits = read_files(files, schema, False, cache_dir)
-    return Source(splits, schema.names[1:], schema.names[0], where, class_names=names, unescape=True)
-
-
-def _from_files(files: dict[str, Path], text_column: str | None, label_column: str | None, cache_dir: Any) -> Source:
-    texts, label = split_names(text_column), label_column or "label"
-    for file in files.values():
-        require_columns([*texts, label], column_names(file), str(file))
-    where = {split: str(file) for split, file in files.items()}
-    types = {split: column_types(file, [*texts, label]) for split, file in files.items() if is_parquet(file)}
-    require_equal_class_names({split: Features.from_arrow_schema(types[split]) for split in types}, label, where)
-    splits = read_files(files, column_types(files["train"], [*texts, label]), True, cache_dir)
-    header = frozenset(split for split, file in files.items() if is_csv(file))
-    return Source(splits, texts, label, where, header)
-
-
-def _from_hub(name: str, text_column: str | None, label_column: str | None, cache_dir: Any) -> Source:
-    hub_id, texts, label = HUB_DATASETS.get(name, (name, text_column, label_column))
+def _from_hub(name: str, columns: ColumnNames, cache_dir: Any) -> Source:
+    hub_id, texts, label = HUB_DATASETS.get(name, (name, None, None))
     known = f"known names are {', '.join(HUB_DATASETS)}, synthetic_news"
     if name.count("/") > 1 or name.startswith((".", "/")) or name.endswith(SUFFIXES):
         raise FileNotFoundError(f"{name} must be a file or a folder that exists; {known}, or an id on the Hub")
@@ -220,17 +219,7 @@ def _from_hub(name: str, text_column: str | None, label_column: str | None, cach
             f"{type(error).__name__}: {error}. Without a network, pass the path of a folder with train.csv, test.csv "
             "and classes.txt"
         ) from None
-    source = _from_splits(splits, hub_id, text_column or texts, label_column or label)
+    named = ColumnNames(columns.text or texts, columns.label or label, columns.strict)
+    source = from_splits(splits, hub_id, named)
     source.unescape = name in HUB_DATASETS
     return source
-
-
-def _from_splits(splits: DatasetDict, where: str, text_column: str | None, label_column: str | None) -> Source:
-    if "train" not in splits:
-        raise ValueError(f"{where} must have a train split, got {listed(list(splits))}")
-    splits = DatasetDict({split: splits[split] for split in SPLITS if split in splits})
-    texts, label = split_names(text_column), label_column or "label"
-    require_columns([*texts, label], splits["train"].column_names, where)
-    names = {split: f"{where}: {split}" for split in splits}
-    require_equal_class_names({split: splits[split].features for split in splits}, label, names)
-    return Source(splits, texts, label, names)

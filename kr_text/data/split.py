@@ -1,13 +1,15 @@
 """Stratified cut of validation or test rows from the training rows."""
 
+import logging
 import math
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from datasets import Dataset
 
-from kr_text.data.files import listed
+from kr_text.data.left_out import rows_where
+
+logger = logging.getLogger(__name__)
 
 MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% then has a standard error of 0.4 points
 
@@ -15,8 +17,9 @@ MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% then has a standard error o
 def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:
     """Splits rows into the rows that stay and the rows set aside.
 
-    A class with c rows gives c * size / num_rows rows, rounded up or down, so a rare class may give no row.
-    Faster than `Dataset.train_test_split(stratify_by_column=...)`, which takes 5 s to read the labels of AG News.
+    A class with c rows gives c * size / num_rows rows, rounded up or down, so a rare class may give no row. A class
+    with a single row keeps it. Faster than `Dataset.train_test_split(stratify_by_column=...)`, which takes 5 s to read
+    the labels of AG News.
 
     Args:
         dataset: Rows with the column label.
@@ -25,36 +28,35 @@ def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tu
         where: Name of the data in messages.
 
     Raises:
-        ValueError: If a class has a single row, or `size` is below the number of classes or above half of the rows.
+        ValueError: If `size` is above half of the rows in classes with at least 2 rows.
     """
-    label, num_rows = dataset.features["label"], dataset.num_rows
-    if size is None:
-        size = min(max(math.ceil(0.1 * num_rows), label.num_classes), MAX_DEFAULT_CUT)
-    size = size if isinstance(size, int) else math.ceil(size * num_rows)
     labels = dataset.with_format("arrow").select_columns("label")[:]["label"].to_numpy()
-    counts = np.bincount(labels, minlength=label.num_classes)
-    if rare := [name for name, count in zip(label.names, counts, strict=True) if count == 1]:
+    counts = np.bincount(labels, minlength=dataset.features["label"].num_classes)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    if num_single := int((counts == 1).sum()):
+        message = "%s: classes with a single row, which is not set aside: %d of %d"
+        logger.warning(message, where, num_single, np.count_nonzero(counts))
+        shuffled = shuffled[counts[labels[shuffled]] > 1]
+    size = _num_rows(size, counts)
+    if not 1 <= size <= len(shuffled) // 2:
         raise ValueError(
-            f"{where}: every class must have at least 2 rows for a stratified cut, {listed(rare)} has 1: add rows, or "
-            "files for validation and test"
+            f"validation_size must set aside at least 1 row, and at most half of the {len(shuffled):,} rows of {where} "
+            f"in classes with at least 2 rows, got {size:,}"
         )
-    if not label.num_classes <= size <= num_rows // 2:
-        raise ValueError(
-            f"validation_size must set aside at least as many rows as there are classes, {label.num_classes}, and at "
-            f"most half of the {num_rows} rows of {where}, got {size}"
-        )
-    shuffled = np.random.default_rng(seed).permutation(num_rows)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    aside = np.sort(by_class[((np.arange(size) + 0.5) * num_rows // size).astype(int)])
-    keep = np.ones(num_rows, dtype=bool)
+    aside = np.sort(by_class[((np.arange(size) + 0.5) * len(by_class) // size).astype(int)])
+    keep = np.ones(len(labels), dtype=bool)
     keep[aside] = False
-    # `select` alone would make every later pass over the remaining rows collect them one by one, and the few rows set
-    # aside would keep the whole file mapped.
-    rest = dataset.with_format("arrow").map(
-        _rows_where, with_indices=True, batched=True, batch_size=10_000, fn_kwargs={"keep": keep}, desc="Cutting"
-    )
-    return rest.with_format(None), dataset.select(aside).flatten_indices()
+    # The few rows set aside would keep the whole file mapped.
+    return rows_where(dataset, keep), dataset.select(aside).flatten_indices()
 
 
-def _rows_where(table: pa.Table, indices: list[int], *, keep: npt.NDArray[np.bool_]) -> pa.Table:
-    return table.filter(pa.array(keep[indices]))
+def _num_rows(size: float | int | None, counts: npt.NDArray[np.int64]) -> int:
+    """Number of rows to set aside. By default enough for a row of each class, unless the classes are a long tail."""
+    num_rows = int(counts.sum())
+    if size is not None:
+        return size if isinstance(size, int) else math.ceil(size * num_rows)
+    tenth = math.ceil(0.1 * num_rows)
+    if (counts == 1).any() or len(counts) > num_rows // 2:
+        return min(tenth, int(counts[counts > 1].sum()) // 2, MAX_DEFAULT_CUT)
+    return min(max(tenth, len(counts)), MAX_DEFAULT_CUT)

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features
 
-from kr_text.data.columns import join_texts, require_columns, require_texts, split_names
+from kr_text.data.columns import join_texts
 from kr_text.data.files import column_names, column_types, is_csv, is_parquet, is_table, read_tables, records
+from kr_text.data.headers import ColumnNames, find_column, find_texts, report_separator, require_texts
 
 
 def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
@@ -29,8 +30,8 @@ def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
         return
     if not is_parquet(file) and next(records(file), None) is None:  # an empty file has no header, and no texts
         return
-    columns = split_names(text_column)
-    require_columns(columns, column_names(file), path)
+    report_separator(file)
+    columns = find_texts(ColumnNames(text_column, None), column_names(file), path)
     types = column_types(file, columns)
     schema = pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in types])
     require_texts(columns, Features.from_arrow_schema(schema), path)
@@ -46,4 +47,4 @@ def _require_a_column_in_each_row(file: Path, columns: Sequence[str]) -> None:
     """Raises a ValueError for a JSON object without any of the columns, which Arrow reads as one with nulls."""
     for row, record in enumerate(records(file), 1):
         if not record.keys() & set(columns):
-            require_columns(columns, list(record), f"{file}: row {row}")
+            find_column(columns[0], list(record), f"{file}: row {row}")

@@ -103,9 +103,9 @@ def test_a_single_class_is_an_error(tmp_path: Path, cache_dir: str) -> None:
 def test_a_class_without_train_rows_is_an_error(zhang: Path, cache_dir: str) -> None:
     (zhang / "train.csv").write_text("\n".join(zhang_rows(60, num_classes=2)))
     with pytest.raises(
-        ValueError, match=r"test\.csv: every class must have rows in .*train\.csv too, Business has none"
+        ValueError, match=r"test\.csv: row 3: every class must have rows in .*train\.csv too, Business has none"
     ):
-        load(zhang, cache_dir=cache_dir)
+        load(zhang, cache_dir=cache_dir, strict=True)
 
 
 # Errors
@@ -153,7 +153,7 @@ def test_the_error_for_an_empty_text_or_unknown_label_names_the_row(
     rows[4] |= wrong
     file = write_rows(tmp_path / f"data{suffix}", rows)
     with pytest.raises(ValueError, match=rf"^{file}: row {row}: {message}, got "):
-        load(file, cache_dir=cache_dir)
+        load(file, cache_dir=cache_dir, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_error_for_a_null_in_the_first_json_line_names_the_row(
     rows = header_rows(60)
     rows[0][missing] = None
     with pytest.raises(ValueError, match=rf"data\.jsonl: row 1: {message}"):
-        load(write_rows(tmp_path / "data.jsonl", rows), cache_dir=cache_dir)
+        load(write_rows(tmp_path / "data.jsonl", rows), cache_dir=cache_dir, strict=True)
 
 
 def test_a_json_column_of_nulls_is_an_error(tmp_path: Path, cache_dir: str) -> None:
@@ -178,16 +178,16 @@ def test_the_error_for_a_label_unknown_to_train_names_the_row(tmp_path: Path, ca
     write_rows(tmp_path / "train.csv", header_rows(60))
     write_rows(tmp_path / "test.csv", [*header_rows(5), {"id": 1, "text": "a", "label": "odd"}])
     with pytest.raises(ValueError, match=r"test\.csv: row 7: label must be a class of train \(mixed, .*\), got 'odd'"):
-        load(tmp_path, cache_dir=cache_dir)
+        load(tmp_path, cache_dir=cache_dir, strict=True)
 
 
 def test_a_class_number_out_of_range_is_an_error(tmp_path: Path) -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=["z", "a"])})
     train = Dataset.from_dict({"text": ["t"] * 20, "label": [0, 1] * 10}, features=features)
-    test = Dataset.from_dict({"text": ["t", "t"], "label": [0, -1]}, features=features)
+    test = Dataset.from_dict({"text": ["t", "t"], "label": [0, -1]}, features=features)  # -1: no label
     DatasetDict(train=train, test=test).save_to_disk(tmp_path / "saved")
     with pytest.raises(ValueError, match=r"saved: test: row 2: label must be in 0\.\.1, got '-1'"):
-        load(tmp_path / "saved")
+        load(tmp_path / "saved", strict=True)
 
 
 def test_row_numbers_include_a_header_only_if_the_file_has_one(tmp_path: Path, cache_dir: str) -> None:
@@ -196,7 +196,7 @@ def test_row_numbers_include_a_header_only_if_the_file_has_one(tmp_path: Path, c
     test = tmp_path / "test.jsonl"
     test.write_text('{"text": " ", "label": "x"}\n')
     with pytest.raises(ValueError, match=r"test\.jsonl: row 1: text must not be empty"):
-        load(tmp_path, cache_dir=cache_dir)
+        load(tmp_path, cache_dir=cache_dir, strict=True)
     test.write_text('{"text": "a", "label": "x"}\n{"text": "a", "label": 1}\n')
     with pytest.raises(ValueError, match=r"test\.jsonl: row 2: label must be string as in .*train\.csv, got 1"):
         load(tmp_path, cache_dir=cache_dir)

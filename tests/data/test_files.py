@@ -90,7 +90,7 @@ def test_a_long_text_with_a_quote_is_read(tmp_path: Path, cache_dir: str) -> Non
 def test_the_error_for_a_malformed_csv_row_names_the_row(zhang: Path, cache_dir: str, line: str, message: str) -> None:
     train_with(zhang, 17, line)
     with pytest.raises(ValueError, match=rf"^{zhang}/train\.csv: row 17: {message}"):
-        load(zhang, cache_dir=cache_dir)
+        load(zhang, cache_dir=cache_dir, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_error_for_a_malformed_json_line_names_the_row(
     lines[6] = line
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
     with pytest.raises(ValueError, match=rf"data\.jsonl: row 7: {message}"):
-        load(tmp_path / "data.jsonl", cache_dir=cache_dir)
+        load(tmp_path / "data.jsonl", cache_dir=cache_dir, strict=True)
 
 
 def test_an_unclosed_quote_at_the_end_of_the_file_is_an_error(zhang: Path, cache_dir: str) -> None:

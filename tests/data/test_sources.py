@@ -77,7 +77,7 @@ def test_load_rows_reads_all_rows_with_the_given_classes(tmp_path: Path, cache_d
     rows = load_rows(file, ["mixed", "neg", "pos"], cache_dir=cache_dir)
     assert rows[:] == {"text": ["a", "b"], "label": [2, 1]}
     with pytest.raises(ValueError, match=r"new\.csv: row 2: label must be a class of the model \(mixed, neg\)"):
-        load_rows(file, ["mixed", "neg"], cache_dir=cache_dir)
+        load_rows(file, ["mixed", "neg"], cache_dir=cache_dir, strict=True)
 
 
 @pytest.mark.parametrize("class_names", [["neg", "pos"], ["pos", "neg"], ["pos", "mixed", "neg"]])
@@ -320,7 +320,7 @@ def test_columns_of_other_hub_data_sets_must_be_named(
     monkeypatch.setattr(datasets, "load_dataset", lambda hub_id, **options: real(str(hub_folder), **options))
     with pytest.raises(
         ValueError,
-        match=r"someone/questions: columns must include 'text', got id, topic, question_title, .*text_column",
+        match=r"someone/questions: train: columns must include 'text', got id, topic, question_title, .*text_column",
     ):
         load("someone/questions", cache_dir=cache_dir)
     dataset = load("someone/questions", text_column="question_title", label_column="topic", cache_dir=cache_dir)
