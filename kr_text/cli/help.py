@@ -11,7 +11,7 @@ from kr_text.training.arguments import FIELDS, RUN_FIELDS, TRAINING_DEFAULTS, tr
 from kr_text.training.recipes import recipe
 
 GROUPS = {
-    "data": ["dataset", "text_column", "label_column", "validation_size", "max_train_rows", "max_length"],
+    "data": ["dataset", "text_column", "label_column", "validation_size", "strict", "max_train_rows", "max_length"],
     "model": ["model", "config_overrides", "alphabet", "word_vectors"],
     "loss": ["loss", "loss_overrides", "residual_learning_rate", "teacher"],
     "training": [

@@ -90,6 +90,10 @@ class RunArguments:
         "rows to split off train for validation, and again for test, where the data have no such split: a share or a "
         "number of rows; default: 0.1, at most 5,000 rows",
     )
+    strict: bool = _flag(
+        False,
+        "refuse rows without a text or a known label, which are left out otherwise, and a test split without labels",
+    )
     max_train_rows: int | None = _flag(None, "train on this many rows, drawn at random with seed 0")
     max_length: int | None = _flag(None, "truncate texts to this many tokens (characters for charcnn)")
     alphabet: str = _flag(

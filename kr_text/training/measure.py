@@ -111,13 +111,16 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
 
 
 def _dataset(run: RunArguments, prepared: Prepared) -> Dataset:
-    num_rows = prepared.encoded.num_rows
+    num_rows, findings = prepared.encoded.num_rows, prepared.findings
     return {
         "name": Path(run.dataset).name,
         "class_names": prepared.class_names,
         "num_train_rows": num_rows["train"],
         "num_validation_rows": num_rows["validation"],
         "num_test_rows": num_rows["test"],
+        "num_unlabelled_test_rows": 0 if findings.unlabelled is None else findings.unlabelled.num_rows,
+        "left_out_rows": findings.left_out,
+        "duplicates": findings.duplicates,
     }
 
 

@@ -10,7 +10,8 @@ from datasets import Dataset, DatasetDict
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
-from kr_text.data.sources import fingerprint, load
+from kr_text.data.duplicates import count_duplicates, log_duplicates
+from kr_text.data.sources import DataSet, fingerprint, load_data_set
 from kr_text.models import MODELS
 from kr_text.text.batches import Batches, batches_for
 from kr_text.text.encoding import encode
@@ -29,6 +30,20 @@ WAYS_OUT = {  # of too many unknown tokens
 logger = logging.getLogger(__name__)
 
 
+class Findings(NamedTuple):
+    """What was found in the data of a run.
+
+    Attributes:
+        unlabelled: Test rows without labels, with the column text; None if there are none.
+        left_out: Number of rows that were left out of each split.
+        duplicates: Numbers of duplicate rows and contradictory labels, by the keys of `kr_text.data.duplicates.COUNTS`.
+    """
+
+    unlabelled: Dataset | None
+    left_out: dict[str, int]
+    duplicates: dict[str, int]
+
+
 class Prepared(NamedTuple):
     """Encoded data, tokenizer and model of a run.
 
@@ -40,6 +55,7 @@ class Prepared(NamedTuple):
         class_names: Names of the K classes.
         data_fingerprint: Hash of the texts and labels.
         teacher_logits: (N, K), the teacher's logits for the training rows; None without a teacher.
+        findings: What was found in the data.
     """
 
     model: PreTrainedModel
@@ -49,6 +65,7 @@ class Prepared(NamedTuple):
     class_names: list[str]
     data_fingerprint: str
     teacher_logits: npt.NDArray[np.float32] | None
+    findings: Findings
 
     def rows(self, split: str) -> pa.Table:
         """The encoded rows of a split."""
@@ -71,16 +88,18 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     Raises:
         ValueError: The arguments or the data are wrong, or differ from those of the run to resume.
     """
-    data = load_for(run)
+    data, unlabelled, left_out = load_data_set_for(run)
     data_fingerprint = fingerprint(data)
     check_same_data(start, data_fingerprint)
+    findings = Findings(unlabelled, left_out, count_duplicates(data))
+    log_duplicates(findings.duplicates, run.dataset)
     set_seed(args.seed)
     tokenizer, model = build(run, data)
     network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
     logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
     names, encoded = data["train"].features["label"].names, encode(data, tokenizer)
     _warn_of_unknown_tokens(run.model, tokenizer, encoded["validation"], data["validation"])
-    return Prepared(model, network, tokenizer, encoded, names, data_fingerprint, logits)
+    return Prepared(model, network, tokenizer, encoded, names, data_fingerprint, logits, findings)
 
 
 def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, encoded: Dataset, rows: Dataset) -> None:
@@ -94,10 +113,16 @@ def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, enco
 
 def load_for(run: RunArguments) -> DatasetDict:
     """Loads the data of a run: the splits train, validation and test with the columns text and label."""
-    return load(
+    return load_data_set_for(run).splits
+
+
+def load_data_set_for(run: RunArguments) -> DataSet:
+    """Loads the data of a run, with the rows and numbers of `DataSet`."""
+    return load_data_set(
         run.dataset,
         text_column=run.text_column,
         label_column=run.label_column,
         validation_size=run.validation_size,
         max_train_rows=run.max_train_rows,
+        strict=run.strict,
     )

@@ -24,13 +24,22 @@ class Model(TypedDict):
 
 
 class Dataset(TypedDict):
-    """Data set, with the number of rows that were used of each split."""
+    """Data set, with the number of rows that were used of each split.
+
+    Attributes:
+        num_unlabelled_test_rows: Rows of a test split without labels; the test rows are cut from train then.
+        left_out_rows: Number of rows without a text or a known label in each split of the data set.
+        duplicates: Numbers by the keys of `kr_text.data.duplicates.COUNTS`.
+    """
 
     name: str
     class_names: list[str]
     num_train_rows: int
     num_validation_rows: int
     num_test_rows: int
+    num_unlabelled_test_rows: int
+    left_out_rows: dict[str, int]
+    duplicates: dict[str, int]
 
 
 class Loss(TypedDict):

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from kr_text.data.duplicates import COUNTS
 from kr_text.formats.markdown import Number, format_number, markdown_table
 from kr_text.formats.whole_files import finite, write_json, write_text
 from kr_text.training.report import Report
+from kr_text.training.unlabelled import UNLABELLED_FILE
 
 MAX_CONFUSION_CLASSES = 20  # a larger table is unreadable
 NUM_RELATED = 3  # classes that are named for each class
@@ -42,6 +44,7 @@ def report_markdown(report: Report) -> str:
         _confusion_matrix(report),
         _training_curve(report),
         _class_relations(report),
+        _data(report),
         _settings(report),
         _environment(report),
         f"## Command\n\n```sh\n{report['command']}\n```",
@@ -127,6 +130,21 @@ def _class_relations(report: Report) -> str:
         f"The uniform distribution would give each of them {100 / (len(names) - 1):.1f}%."
     )
     return f"{heading}{text}\n\n" + markdown_table(["class", "most related"], rows)
+
+
+def _data(report: Report) -> str:
+    data = report["dataset"]
+    found = [
+        (count, f"rows of {split} had no text or no known label, and were left out")
+        for split, count in data["left_out_rows"].items()
+    ]
+    found += [(data["duplicates"][name], what) for name, what in COUNTS.items()]
+    unlabelled = f"rows of test have no labels: `{UNLABELLED_FILE}` has predictions for them"
+    found.append((data["num_unlabelled_test_rows"], unlabelled))
+    rows = [[f"{count:,}", what] for count, what in found if count]
+    text = "Texts count as equal if they differ only in case, ASCII punctuation and white space."
+    table = markdown_table(["number", "what"], rows) if rows else "No row was left out, and no text occurs twice."
+    return f"## Data\n\n{text}\n\n{table}"
 
 
 def _settings(report: Report) -> str:

@@ -12,7 +12,7 @@ from kr_text.training.arguments import RunArguments, default_training
 
 SETTINGS_FILE = "settings.json"
 PATHS = {"output_dir", "resume_from_checkpoint"}  # differ between machines
-WAYS_TO_START = {"resume", "overwrite"}
+WAYS_TO_START = {"resume", "overwrite", "strict"}  # do not change what is trained
 DATA = "data_fingerprint"  # key of the hash from `kr_text.data.sources.fingerprint`
 
 

@@ -16,13 +16,15 @@ from kr_text.training.prepare import Prepared, prepare
 from kr_text.training.report import PREDICTIONS_FILE, Report
 from kr_text.training.report_markdown import write_report
 from kr_text.training.resume import find_start
+from kr_text.training.unlabelled import predict_unlabelled
 
 
 def train(run: RunArguments, args: TrainingArguments, *, command: str, started: float) -> Report:
     """Trains a classifier, keeps its best epoch by validation error, and writes the run to `args.output_dir`.
 
     The folder then holds the model and its tokenizer, the matrix that the loss learned, the probabilities of the test
-    rows, settings.json, report.json, report.md and the Trainer's checkpoints.
+    rows, settings.json, report.json, report.md and the Trainer's checkpoints. If the data have a test split without
+    labels, `unlabelled_test_predictions.jsonl` holds the predictions for its rows.
 
     Args:
         run: Model, data and loss.
@@ -45,6 +47,8 @@ def train(run: RunArguments, args: TrainingArguments, *, command: str, started: 
     if fitted.trainer.is_world_process_zero():
         save_classifier(prepared, fitted.trainer, start.folder)
         save_predictions(measured.test, start.folder)
+        if prepared.findings.unlabelled is not None:
+            predict_unlabelled(prepared.findings.unlabelled, start.folder, args.per_device_eval_batch_size)
         write_report(report, start.folder)
     return report
 

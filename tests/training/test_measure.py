@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from kr_text.classifier import Classifier
+from kr_text.data.duplicates import COUNTS
 from kr_text.data.sources import load
 from kr_text.evaluation.calibration import at_temperature, fit_temperature
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
@@ -87,6 +88,9 @@ def test_the_report_agrees_with_the_saved_predictions(run_folder: Path, news: Pa
         "num_train_rows": 216,
         "num_validation_rows": 24,
         "num_test_rows": 60,
+        "num_unlabelled_test_rows": 0,
+        "left_out_rows": {"train": 0, "test": 0},
+        "duplicates": dict.fromkeys(COUNTS, 0),
     }
     model = FastTextForSequenceClassification.from_pretrained(run_folder)
     assert report["model"] == {"name": "fasttext", "num_parameters": sum(p.numel() for p in model.parameters())}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kr_text.data.duplicates import COUNTS
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
 from kr_text.training.report import Report
 from kr_text.training.report_markdown import report_markdown, write_report
@@ -23,6 +24,9 @@ def report() -> Report:
             "num_train_rows": 8000,
             "num_validation_rows": 800,
             "num_test_rows": 4,
+            "num_unlabelled_test_rows": 0,
+            "left_out_rows": {"train": 0},
+            "duplicates": dict.fromkeys(COUNTS, 0),
         },
         "loss": {"name": "kr", "settings": {"gamma": 0.995, "form": "label_first"}},
         "seed": 7,
