@@ -18,6 +18,7 @@ GROUPS = {
         "num_train_epochs",
         "per_device_train_batch_size",
         "learning_rate",
+        "early_stopping_patience",
         "bf16",
         "seed",
         "label_matrices",

@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 
 from kr_text.evaluation.metrics import METRICS
 from kr_text.formats.yaml_files import read_yaml
@@ -108,6 +108,9 @@ class RunArguments:
     config_overrides: str | None = _flag(
         None, "settings of the model: NAME=VALUE,NAME=VALUE, such as hidden_size=256,dropout=0.2"
     )
+    early_stopping_patience: int | None = _flag(
+        None, "stop training after this many evaluations in a row without a better metric_for_best_model; 0: never"
+    )
     label_matrices: bool = _flag(False, "report each class's mean prediction on the validation rows after every epoch")
     resume: bool = _flag(False, "resume from the last checkpoint in output_dir")
     overwrite: bool = _flag(False, "replace the run in output_dir")
@@ -124,6 +127,8 @@ class RunArguments:
             self.validation_size = int(self.validation_size)
         if self.max_length is not None:
             require_at_least(1, max_length=self.max_length)
+        if self.early_stopping_patience is not None:
+            require_at_least(0, early_stopping_patience=self.early_stopping_patience)
 
 
 RUN_FIELDS = {each.name: each for each in fields(RunArguments)}
@@ -162,6 +167,8 @@ def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArgument
             f"label_smoothing_factor must be 0, got {args.label_smoothing_factor}: give --loss ls --loss_overrides "
             f"label_smoothing={args.label_smoothing_factor}"
         )
+    if given.get("early_stopping_patience") and args.eval_strategy == IntervalStrategy.NO:
+        raise ValueError("eval_strategy must be epoch or steps with early_stopping_patience, got no")
     return run, args
 
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any, cast
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 
@@ -52,3 +52,34 @@ class TrainingClock(Checkpointed):
     def restore(self, record: float) -> None:
         """Starts the clock at the seconds in a record."""
         self.seconds_before, self._began = record, time.time()
+
+
+class EarlyStopping(Checkpointed, EarlyStoppingCallback):
+    """Stops training after a number of evaluations in a row without a better metric, counted across interruptions.
+
+    A run that is resumed after it stopped trains one step and is not evaluated again. The Trainer can then load the
+    best model, as it did before.
+    """
+
+    def record(self) -> int:
+        """Number of evaluations in a row without a better metric."""
+        return int(self.early_stopping_patience_counter)
+
+    def restore(self, record: int) -> None:
+        """Continues with the number of evaluations in a record."""
+        self.early_stopping_patience_counter = record
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Restores the record of the checkpoint, and stops if the patience was at its end there."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self._stopped_before = self.record() >= self.early_stopping_patience
+        control.should_training_stop = self._stopped_before
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leaves out the evaluation and the checkpoint of a run that had stopped before it was resumed."""
+        if self._stopped_before:
+            control.should_evaluate = control.should_save = False

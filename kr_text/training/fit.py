@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 
 from kr_text.evaluation.label_matrices import LabelMatrices
 from kr_text.evaluation.metrics import compute_metrics
@@ -12,7 +12,7 @@ from kr_text.text.batches import whole_batch
 from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import ClassifierTrainers, make_trainer
 from kr_text.training.build import make_optimizer
-from kr_text.training.checkpointed import TrainingClock
+from kr_text.training.checkpointed import EarlyStopping, TrainingClock
 from kr_text.training.matrix_recorder import LabelMatrixRecorder
 from kr_text.training.prepare import Prepared
 from kr_text.training.resume import Start, delete_run
@@ -36,7 +36,10 @@ class Fitted(NamedTuple):
 
 
 def fit(run: RunArguments, args: TrainingArguments, prepared: Prepared, start: Start) -> Fitted:
-    """Trains until the last epoch, and keeps the best. Just before the first step, deletes the run to overwrite."""
+    """Trains until the last epoch or the end of the patience, and keeps the best epoch.
+
+    Just before the first step, deletes the run to overwrite.
+    """
     clock, recorder = TrainingClock(), LabelMatrixRecorder() if run.label_matrices else None
     trainer = classifier_trainer(run, args, prepared, clock, recorder)
     if trainer.is_world_process_zero():
@@ -58,6 +61,8 @@ def classifier_trainer(
     """The trainer of a run, with its loss, optimizer and callbacks."""
     settings = parse_overrides(run.loss_overrides, "loss_overrides")
     callbacks: list[Any] = [clock] if recorder is None else [clock, recorder]
+    if run.early_stopping_patience and args.eval_strategy != IntervalStrategy.NO:
+        callbacks.append(EarlyStopping(run.early_stopping_patience))
     trainer = make_trainer(
         run,
         make_loss(run.loss, prepared.model, len(prepared.class_names), settings),

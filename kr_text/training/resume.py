@@ -79,7 +79,7 @@ def holds_run(folder: Path) -> bool:
 
 
 def check_same_run(run: RunArguments, folder: Path) -> None:
-    """Refuses to resume a run with a different model, loss or data set. Training arguments may differ.
+    """Refuses to resume a run with a different model, loss or data set. Training arguments and the patience may differ.
 
     Raises:
         ValueError: The run in the folder is different.
@@ -88,6 +88,7 @@ def check_same_run(run: RunArguments, folder: Path) -> None:
     if saved is None:
         return
     given = method_settings(run)
+    given.pop("early_stopping_patience")
     given["dataset"], saved["dataset"] = Path(run.dataset).name, Path(saved["dataset"]).name  # data may have moved
     was, now = differences(saved, given)
     if was:
