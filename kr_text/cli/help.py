@@ -13,7 +13,7 @@ from kr_text.training.recipes import recipe
 GROUPS = {
     "data": ["dataset", "text_column", "label_column", "validation_size", "strict", "max_train_rows", "max_length"],
     "model": ["model", "config_overrides", "alphabet", "word_vectors"],
-    "loss": ["loss", "loss_overrides", "residual_learning_rate", "teacher"],
+    "loss": ["loss", "loss_overrides", "residual_learning_rate", "class_weights", "class_sampling", "teacher"],
     "training": [
         "num_train_epochs",
         "per_device_train_batch_size",

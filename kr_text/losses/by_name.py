@@ -35,6 +35,8 @@ def make_loss(
 ) -> KRLoss | SofteningLoss | None:
     """The loss with this name, or None for "ce", cross-entropy, which Trainers compute themselves.
 
+    With class weights, "ce" is a `KRLoss` with alpha 0, since the loss of a model knows no class weights.
+
     Args:
         name: One of `NAMES`.
         model: The classifier, for a loss that needs the width of its features ("lcm").
@@ -52,16 +54,16 @@ def make_loss(
         if OTHERS[name].needs_features and model is not None:
             settings = {**settings, "num_features": last_linear(model, num_labels).in_features}
         return with_settings(OTHERS[name], name, num_labels, settings)
-    defaults = LOSSES[name]
+    defaults = {"alpha": 0.0} if name == "ce" and settings.keys() == {"class_weights"} else LOSSES[name]
     if defaults is not None:
         return with_settings(KRLoss, name, num_labels, defaults | settings)
     if settings:
-        raise ValueError(f"loss 'ce' has no settings, got {', '.join(settings)}")
+        raise ValueError(f"loss 'ce' has no settings except class_weights, got {', '.join(settings)}")
     return None
 
 
 def named_loss(name: str, num_labels: int, **settings: Any) -> KRLoss | None:
-    """The loss of the paper with this name, or None for "ce", cross-entropy.
+    """The loss of the paper with this name, or None for "ce", cross-entropy without class weights.
 
     "ls" is label smoothing of 0.1, "kr" Knowledge Refinery (Eq. 9), and "kr-ls" both (Eq. 13).
 

@@ -40,20 +40,16 @@ class SmoothLabel(NamedTuple):
     """
 
     own: Tensor | float  # (N, 1)
-    every: Tensor | float  # (N, 1) or (N, K)
+    every: Tensor | float  # (N, 1)
     total: Tensor | float  # (N, 1): sum over the classes
 
 
-def smooth_label(rows: Rows, eps: float, class_weights: Tensor | None) -> SmoothLabel:
-    """The hard label, or with eps > 0 the smooth label (Eq. 12); class weights enter as in `F.cross_entropy`."""
+def smooth_label(rows: Rows, eps: float) -> SmoothLabel:
+    """The hard label, or with eps > 0 the smooth label (Eq. 12), times the weight of the row."""
     every = eps / rows.logits.shape[1]
     if rows.weights is None:
         return SmoothLabel(own=1 - eps, every=every, total=1.0)
-    own, keep = (1 - eps) * rows.weights, torch.ones_like(rows.weights) if rows.keep is None else rows.keep
-    if class_weights is None:
-        return SmoothLabel(own, every * keep, rows.weights)
-    weighted = (every * keep * class_weights).to(rows.weights.dtype)
-    return SmoothLabel(own, weighted, own + weighted.sum(1, keepdim=True))
+    return SmoothLabel((1 - eps) * rows.weights, every * rows.weights, rows.weights)
 
 
 def fused_terms(

@@ -1,5 +1,7 @@
 """Two losses that take the logits of a second network: knowledge distillation (KD) and deep mutual learning (DML)."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,22 +23,30 @@ class DistillationLoss(SofteningLoss):
         num_labels: K, the number of classes.
         temperature: T, above 0.
         weight: Weight of the teacher, in [0, 1].
+        class_weights: As in `SofteningLoss`.
     """
 
     needs_teacher = True
 
-    def __init__(self, num_labels: int, *, temperature: float = 4.0, weight: float = 0.9) -> None:
-        super().__init__(num_labels, temperature=temperature, weight=weight)
+    def __init__(
+        self,
+        num_labels: int,
+        *,
+        temperature: float = 4.0,
+        weight: float = 0.9,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(num_labels, class_weights, temperature=temperature, weight=weight)
         self.temperature = in_range("temperature", temperature, 0, open_low=True)
         self.weight = in_range("weight", weight, 0, 1)
 
-    def forward(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
-        """The loss, a scalar; `teacher_logits` (N, K) are the teacher's for the same rows."""
+    def row_losses(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The loss of each row, (N,); `teacher_logits` (N, K) are the teacher's for the same rows."""
         z, teacher = widen(logits), widen(teacher_logits.detach())
         temperature = self.temperature
         log_p, log_teacher = (z / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
-        soft = kl_divergence(log_teacher, log_p).mean()
-        return (1 - self.weight) * F.cross_entropy(z, labels) + self.weight * temperature**2 * soft
+        soft = kl_divergence(log_teacher, log_p)
+        return (1 - self.weight) * F.cross_entropy(z, labels, reduction="none") + self.weight * temperature**2 * soft
 
 
 class MutualLoss(SofteningLoss):
@@ -46,16 +56,20 @@ class MutualLoss(SofteningLoss):
     prediction of the other. The paper updates them in turn, the second against the updated prediction of the first.
     Here both move in one step from the same predictions, as is common. The loss is the sum of both networks' losses,
     so each network gets the gradient of its own loss.
+
+    Args:
+        num_labels: K, the number of classes.
+        class_weights: As in `SofteningLoss`.
     """
 
     needs_peer = True
 
-    def __init__(self, num_labels: int) -> None:
-        super().__init__(num_labels)
+    def __init__(self, num_labels: int, *, class_weights: Tensor | Sequence[float] | None = None) -> None:
+        super().__init__(num_labels, class_weights)
 
-    def forward(self, logits: Tensor, labels: Tensor, peer_logits: Tensor) -> Tensor:
-        """The sum of both networks' losses, a scalar."""
+    def row_losses(self, logits: Tensor, labels: Tensor, peer_logits: Tensor) -> Tensor:
+        """The sum of both networks' losses of each row, (N,)."""
         log_p1, log_p2 = widen(logits).log_softmax(1), widen(peer_logits).log_softmax(1)
-        first = F.nll_loss(log_p1, labels) + kl_divergence(log_p2.detach(), log_p1).mean()
-        second = F.nll_loss(log_p2, labels) + kl_divergence(log_p1.detach(), log_p2).mean()
+        first = F.nll_loss(log_p1, labels, reduction="none") + kl_divergence(log_p2.detach(), log_p1)
+        second = F.nll_loss(log_p2, labels, reduction="none") + kl_divergence(log_p1.detach(), log_p2)
         return first + second

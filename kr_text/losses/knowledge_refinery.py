@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kr_text.losses.closed_form import divisor, fused_terms, smooth_label, widen, with_gradient
 from kr_text.losses.divergences import js_divergence, kl_divergence, reverse_kl_divergence
 from kr_text.losses.residual_labels import learned_residual_labels, residual_labels
-from kr_text.losses.rows import Rows, can_read, check_labels, make_rows
+from kr_text.losses.rows import Rows, can_read, check_labels, checked_weights, make_rows
 from kr_text.losses.schedules import Schedule, alpha_at, make_schedule, schedule_text
 from kr_text.ranges import in_range, require_at_least
 
@@ -40,7 +40,7 @@ def kr_terms(
         residual_matrix: S, (K, K).
         divergence: Order of the arguments in Eqs. 6 and 7, see `KRLoss`.
         label_smoothing: Share of the label that is spread evenly over all K classes.
-        class_weights: (K,), factor of the terms of each class, as `weight` of `F.cross_entropy`.
+        class_weights: (K,), factor of the terms of a row by its class.
 
     Returns:
         `hard`, `residual`, `update` and the Jensen-Shannon divergence of Fig. 4, each (N,).
@@ -48,7 +48,7 @@ def kr_terms(
     z = widen(logits)
     s = residual_matrix.to(z.dtype).index_select(0, labels)  # (N, K): S_k
     weight = z.new_ones(z.shape[1]) if class_weights is None else class_weights.to(z.dtype)
-    hard = F.cross_entropy(z, labels, weight, reduction="none", label_smoothing=label_smoothing)  # Eqs. 12, 14
+    hard = F.cross_entropy(z, labels, reduction="none", label_smoothing=label_smoothing)  # Eqs. 12, 14
     wrong = wrong_classes(labels, z.shape[1])  # (N, K - 1)
     z_res = z.gather(1, wrong)  # Eq. 3
     s_res = s.gather(1, wrong)
@@ -61,7 +61,8 @@ def kr_terms(
         update = kl_divergence(log_p_res.detach(), log_q_res)  # Eq. 6, label first: D_KL(p_res || q_res)
         residual = kl_divergence(log_q_res.detach(), log_p_res)  # Eq. 7, label first: D_KL(q_res || p_res)
     js = js_divergence(log_p_res.detach(), log_q_res.detach())  # Fig. 4
-    return hard, weight[labels] * residual, weight[labels] * update, weight[labels] * js
+    weights = weight[labels]
+    return weights * hard, weights * residual, weights * update, weights * js
 
 
 def wrong_classes(labels: Tensor, num_labels: int) -> Tensor:
@@ -105,7 +106,9 @@ class KRLoss(nn.Module):
         divergence: "label_first" reads every divergence as D_KL(label || prediction), the usual order; "as_printed"
             takes Eqs. 6 and 7 as printed.
         smoothing: "uniform" spreads eps over all classes, as torch does; "wrong_classes" over the wrong ones (Eq. 12).
-        class_weights: (K,), factor of all terms of a row by its class, as `weight` of `F.cross_entropy`.
+        class_weights: (K,), factor of all terms of a row by its class. The mean divides by the sum of the rows'
+            weights. Without label smoothing this is `weight` of `F.cross_entropy`. With it, torch weighs each entry of
+            the smooth label by the class of the entry, so a rare class can outweigh the right one; here the row counts.
         ignore_index: Label of rows that are left out.
 
     Raises:
@@ -149,7 +152,7 @@ class KRLoss(nn.Module):
         self.ignore_index = ignore_index
         self.residual_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # S
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", _checked_weights(class_weights, num_labels), persistent=False)
+        self.register_buffer("class_weights", checked_weights(class_weights, num_labels), persistent=False)
         self.own_class: Tensor  # (K, K): True on the diagonal
         self.register_buffer("own_class", torch.eye(num_labels, dtype=torch.bool), persistent=False)
         self.set_epoch(0)
@@ -290,7 +293,7 @@ class KRLoss(nn.Module):
     def _fused(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None, *, with_js: bool) -> "_Fused":
         """Sums over the counted rows in closed form, label first."""
         rows = self._rows(logits, labels)
-        label = smooth_label(rows, self._uniform_smoothing, self.class_weights)
+        label = smooth_label(rows, self._uniform_smoothing)
         fused = fused_terms(rows, label, self.residual_matrix, self.own_class, with_js=with_js)
         hard, residual, update, *_ = fused.terms
         logit_gradient = fused.hard_gradient
@@ -318,16 +321,3 @@ class _Fused(NamedTuple):
 def _mean(x: Tensor, num_items: Tensor | int) -> Tensor:
     """Divides by `num_items`; for no items NaN with a gradient of 0, as in `F.cross_entropy`."""
     return x / divisor(num_items) + torch.zeros_like(x) / num_items  # 0 / 0 is NaN
-
-
-def _checked_weights(class_weights: Tensor | Sequence[float] | None, num_labels: int) -> Tensor | None:
-    """The class weights as a tensor of floats."""
-    if class_weights is None:
-        return None
-    weights = torch.as_tensor(class_weights)
-    weights = weights if weights.is_floating_point() else weights.float()
-    if weights.shape != (num_labels,):
-        raise ValueError(f"class_weights must have shape ({num_labels},), got {tuple(weights.shape)}")
-    if not (weights >= 0).all():
-        raise ValueError(f"class_weights must be at least 0, got {weights.min()}")
-    return weights

@@ -1,5 +1,7 @@
 """Two variants of Knowledge Refinery, not from the paper, that show which part of the method does what."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,10 +18,17 @@ class _KRVariant(SofteningLoss):
     """Base class: cross-entropy and a residual term, weighted by an alpha that follows the epochs, as in `KRLoss`."""
 
     def __init__(
-        self, num_labels: int, label_smoothing: float, alpha: float | Schedule, gamma: float, **settings: object
+        self,
+        num_labels: int,
+        label_smoothing: float,
+        alpha: float | Schedule,
+        gamma: float,
+        class_weights: Tensor | Sequence[float] | None,
+        **settings: object,
     ) -> None:
         self.schedule = make_schedule(alpha, gamma)
-        super().__init__(num_labels, label_smoothing=label_smoothing, alpha=schedule_text(self.schedule), **settings)
+        settings = {"label_smoothing": label_smoothing, "alpha": schedule_text(self.schedule), **settings}
+        super().__init__(num_labels, class_weights, **settings)
         self.label_smoothing = in_range("label_smoothing", label_smoothing, 0, 1, open_high=True)
         self.set_epoch(0)
 
@@ -42,6 +51,7 @@ class ClassMeanKR(_KRVariant):
         alpha: Weight of KL(q || p) in the first epoch, or a schedule, as in `KRLoss`.
         gamma: Factor of alpha after each epoch, as in `KRLoss`.
         momentum: Share of the running mean that a batch keeps, in [0, 1].
+        class_weights: As in `SofteningLoss`.
     """
 
     class_means: Tensor
@@ -54,20 +64,21 @@ class ClassMeanKR(_KRVariant):
         alpha: float | Schedule = 1.0,
         gamma: float = 0.99,
         momentum: float = 0.99,
+        class_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
-        super().__init__(num_labels, label_smoothing, alpha, gamma, momentum=momentum)
+        super().__init__(num_labels, label_smoothing, alpha, gamma, class_weights, momentum=momentum)
         self.momentum = in_range("momentum", momentum, 0, 1)
         self.register_buffer("class_means", _uniform(num_labels))  # row k is q of class k
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar. In training mode the class means move."""
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, (N,). In training mode the class means move."""
         z = widen(logits)
         log_p = log_residual(z, labels)
         log_q = self.class_means.log().clamp(min=torch.finfo(self.class_means.dtype).min)[labels]  # log 0 is -inf
         if self.training:
             self._move(log_p.detach(), labels)
-        hard = F.cross_entropy(z, labels, label_smoothing=self.label_smoothing)
-        return hard + self.alpha * kl_divergence(log_q, log_p).mean()
+        hard = F.cross_entropy(z, labels, reduction="none", label_smoothing=self.label_smoothing)
+        return hard + self.alpha * kl_divergence(log_q, log_p)
 
     def _move(self, log_p: Tensor, labels: Tensor) -> None:
         p = log_p.exp().to(self.class_means.dtype)
@@ -87,27 +98,34 @@ class ClassMeanKR(_KRVariant):
 class WeightedKR(_KRVariant):
     """Knowledge Refinery with a residual loss that is weaker where the network is sure of the right class.
 
-    hard + alpha_t * (mean of (1 - p_k) * KL(q || p) + mean of KL(p || q)): `KRLoss`, label first, except for the weight
-    1 - p_k of each row, where p_k is the detached probability of the right class. KL(q || p) has a gradient w.r.t. the
-    logits only. KL(p || q), which has no weight, has a gradient w.r.t. `residual_matrix` only. The arguments are those
-    of `KRLoss`.
+    hard + alpha_t * ((1 - p_k) * KL(q || p) + KL(p || q)), averaged over the rows: `KRLoss`, label first, except for
+    the weight 1 - p_k of each row, where p_k is the detached probability of the right class. KL(q || p) has a gradient
+    w.r.t. the logits only. KL(p || q), which has no weight, has a gradient w.r.t. `residual_matrix` only. The arguments
+    are those of `KRLoss`, and `class_weights` as in `SofteningLoss`.
     """
 
     def __init__(
-        self, num_labels: int, *, label_smoothing: float = 0.0, alpha: float | Schedule = 1.0, gamma: float = 0.99
+        self,
+        num_labels: int,
+        *,
+        label_smoothing: float = 0.0,
+        alpha: float | Schedule = 1.0,
+        gamma: float = 0.99,
+        class_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
-        super().__init__(num_labels, label_smoothing, alpha, gamma)
+        super().__init__(num_labels, label_smoothing, alpha, gamma, class_weights)
         self.residual_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # S
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, (N,)."""
         z = widen(logits)
         log_p = log_residual(z, labels)  # Eqs. 3, 4
         log_q = log_residual(widen(self.residual_matrix)[labels], labels)  # Eq. 5
         weights = 1 - z.detach().softmax(1).gather(1, labels[:, None]).squeeze(1)
-        residual = (weights * kl_divergence(log_q.detach(), log_p)).mean()  # Eq. 7, label first
-        update = kl_divergence(log_p.detach(), log_q).mean()  # Eq. 6, label first
-        return F.cross_entropy(z, labels, label_smoothing=self.label_smoothing) + self.alpha * (residual + update)
+        residual = weights * kl_divergence(log_q.detach(), log_p)  # Eq. 7, label first
+        update = kl_divergence(log_p.detach(), log_q)  # Eq. 6, label first
+        hard = F.cross_entropy(z, labels, reduction="none", label_smoothing=self.label_smoothing)
+        return hard + self.alpha * (residual + update)
 
     def learned_matrix(self) -> Tensor | None:
         """(K, K): `residual_matrix` without gradient."""

@@ -1,6 +1,7 @@
 """The label-softening losses that Knowledge Refinery is compared with, each from its own paper."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,26 +28,29 @@ class OnlineLabelSmoothing(SofteningLoss):
     Args:
         num_labels: K, the number of classes.
         alpha: Weight of the hard label, in [0, 1].
+        class_weights: As in `SofteningLoss`.
     """
 
     soft_labels: Tensor
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, num_labels: int, *, alpha: float = 0.5) -> None:
-        super().__init__(num_labels, alpha=alpha)
+    def __init__(
+        self, num_labels: int, *, alpha: float = 0.5, class_weights: Tensor | Sequence[float] | None = None
+    ) -> None:
+        super().__init__(num_labels, class_weights, alpha=alpha)
         self.alpha = in_range("alpha", alpha, 0, 1)
         self.register_buffer("soft_labels", torch.full((num_labels, num_labels), 1 / num_labels))
         self.register_buffer("sums", torch.zeros(num_labels, num_labels))
         self.register_buffer("counts", torch.zeros(num_labels))
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar. In training mode the rows are counted for the soft labels of the next epoch."""
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, (N,). In training mode the rows are counted for the soft labels of the next epoch."""
         log_p = widen(logits).log_softmax(1)
         if self.training:
             self._count(log_p.detach(), labels)
         soft = _cross_entropy(self.soft_labels[labels], log_p)
-        return self.alpha * F.nll_loss(log_p, labels) + (1 - self.alpha) * soft
+        return self.alpha * F.nll_loss(log_p, labels, reduction="none") + (1 - self.alpha) * soft
 
     def _count(self, log_p: Tensor, labels: Tensor) -> None:
         correct = (log_p.argmax(1) == labels).to(self.counts.dtype)
@@ -77,15 +81,18 @@ class LabelSmoothingPlusPlus(SofteningLoss):
     Args:
         num_labels: K, the number of classes.
         alpha: Share of the wrong classes, in (0, 1).
+        class_weights: As in `SofteningLoss`.
     """
 
-    def __init__(self, num_labels: int, *, alpha: float = 0.1) -> None:
-        super().__init__(num_labels, alpha=alpha)
+    def __init__(
+        self, num_labels: int, *, alpha: float = 0.1, class_weights: Tensor | Sequence[float] | None = None
+    ) -> None:
+        super().__init__(num_labels, class_weights, alpha=alpha)
         self.alpha = in_range("alpha", alpha, 0, 1, open_low=True, open_high=True)
         self.c_matrix = nn.Parameter(torch.zeros(num_labels, num_labels))  # logits; the diagonal is unused
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, (N,)."""
         log_p = widen(logits).log_softmax(1)
         log_c = log_residual(widen(self.c_matrix)[labels], labels)
         log_y = (log_c + math.log(self.alpha)).scatter(1, labels[:, None], math.log(1 - self.alpha))
@@ -111,16 +118,19 @@ class ConfidencePenalty(SofteningLoss):
     Args:
         num_labels: K, the number of classes.
         beta: Weight of the entropy, at least 0.
+        class_weights: As in `SofteningLoss`.
     """
 
-    def __init__(self, num_labels: int, *, beta: float = 0.1) -> None:
-        super().__init__(num_labels, beta=beta)
+    def __init__(
+        self, num_labels: int, *, beta: float = 0.1, class_weights: Tensor | Sequence[float] | None = None
+    ) -> None:
+        super().__init__(num_labels, class_weights, beta=beta)
         self.beta = in_range("beta", beta, 0)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, (N,)."""
         log_p = widen(logits).log_softmax(1)
-        return F.nll_loss(log_p, labels) - self.beta * _cross_entropy(log_p.exp(), log_p)
+        return F.nll_loss(log_p, labels, reduction="none") - self.beta * _cross_entropy(log_p.exp(), log_p)
 
 
 class TeacherFreeKD(SofteningLoss):
@@ -138,23 +148,32 @@ class TeacherFreeKD(SofteningLoss):
         alpha: Weight of the teacher, in [0, 1].
         tau: Temperature of the teacher, above 0.
         correct: Probability that the teacher gives to the right class before it is softened, in [0, 1].
+        class_weights: As in `SofteningLoss`.
     """
 
     log_teacher: Tensor
 
-    def __init__(self, num_labels: int, *, alpha: float = 0.1, tau: float = 20.0, correct: float = 0.99) -> None:
-        super().__init__(num_labels, alpha=alpha, tau=tau, correct=correct)
+    def __init__(
+        self,
+        num_labels: int,
+        *,
+        alpha: float = 0.1,
+        tau: float = 20.0,
+        correct: float = 0.99,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(num_labels, class_weights, alpha=alpha, tau=tau, correct=correct)
         self.alpha = in_range("alpha", alpha, 0, 1)
         in_range("tau", tau, 0, open_low=True)
         in_range("correct", correct, 0, 1)
         teacher = torch.full((num_labels, num_labels), (1 - correct) / (num_labels - 1)).fill_diagonal_(correct)
         self.register_buffer("log_teacher", (teacher / tau).log_softmax(1), persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, (N,)."""
         log_p = widen(logits).log_softmax(1)
-        soft = kl_divergence(self.log_teacher[labels], log_p).mean()
-        return (1 - self.alpha) * F.nll_loss(log_p, labels) + self.alpha * soft
+        soft = kl_divergence(self.log_teacher[labels], log_p)
+        return (1 - self.alpha) * F.nll_loss(log_p, labels, reduction="none") + self.alpha * soft
 
 
 class LabelConfusion(SofteningLoss):
@@ -171,12 +190,20 @@ class LabelConfusion(SofteningLoss):
         num_labels: K, the number of classes.
         num_features: F, the width of the features.
         alpha: Weight of the one-hot label in y, at least 0.
+        class_weights: As in `SofteningLoss`.
     """
 
     needs_features = True
 
-    def __init__(self, num_labels: int, *, num_features: int, alpha: float = 4.0) -> None:
-        super().__init__(num_labels, num_features=num_features, alpha=alpha)
+    def __init__(
+        self,
+        num_labels: int,
+        *,
+        num_features: int,
+        alpha: float = 4.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(num_labels, class_weights, num_features=num_features, alpha=alpha)
         require_at_least(1, num_features=num_features)
         self.alpha = in_range("alpha", alpha, 0)
         self.label_embedding = nn.Parameter(torch.empty(num_labels, num_features).uniform_(-0.05, 0.05))
@@ -186,13 +213,13 @@ class LabelConfusion(SofteningLoss):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
-        """The loss, a scalar; `features` (N, F) are those of the texts."""
+    def row_losses(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+        """The loss of each row, (N,); `features` (N, F) are those of the texts."""
         with torch.autocast(logits.device.type, enabled=False):
             represented = self.label_layer(self.label_embedding).tanh()  # (K, F)
             confusion = self.confusion_layer(features.to(represented.dtype) @ represented.T).softmax(1)  # (N, K)
             log_y = (self.alpha * F.one_hot(labels, self.num_labels) + confusion).log_softmax(1)
-            return kl_divergence(log_y, widen(logits).log_softmax(1)).mean()
+            return kl_divergence(log_y, widen(logits).log_softmax(1))
 
 
 SOFTENING_LOSSES: dict[str, type[SofteningLoss]] = {
@@ -205,5 +232,5 @@ SOFTENING_LOSSES: dict[str, type[SofteningLoss]] = {
 
 
 def _cross_entropy(label: Tensor, log_prediction: Tensor) -> Tensor:
-    """Mean over the rows of CE(label, prediction), a scalar."""
-    return -(label * log_prediction).sum(1).mean()
+    """CE(label, prediction) of each row, (N,)."""
+    return -(label * log_prediction).sum(1)

@@ -1,5 +1,6 @@
-"""Batches as rows: flattened logits and labels, checked labels, and row weights that leave ignored rows out."""
+"""Batches as rows: flattened logits and labels, checked labels and class weights, and the weight of each row."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -85,3 +86,20 @@ def check_labels(labels: Tensor, num_labels: int, ignore_index: int) -> bool:
         rule = f"labels must be in 0..{num_labels - 1}, or {ignore_index} to be ignored"
         raise ValueError(f"{rule}, got {wrong[0].item()}")
     return True
+
+
+def checked_weights(class_weights: Tensor | Sequence[float] | None, num_labels: int) -> Tensor | None:
+    """The class weights as a tensor of floats, (num_labels,).
+
+    Raises:
+        ValueError: There is not one weight for each class, or a weight is below 0.
+    """
+    if class_weights is None:
+        return None
+    weights = torch.as_tensor(class_weights)
+    weights = weights if weights.is_floating_point() else weights.float()
+    if weights.shape != (num_labels,):
+        raise ValueError(f"class_weights must have shape ({num_labels},), got {tuple(weights.shape)}")
+    if not (weights >= 0).all():
+        raise ValueError(f"class_weights must be at least 0, got {weights.min()}")
+    return weights

@@ -129,12 +129,13 @@ class ShuffledRows(torch.utils.data.Sampler[int]):
         rows: Batches whose rows are ordered.
         batch_size: Number of rows per optimizer step, over all processes.
         seed: Seed of the orders.
+        balanced: Whether to draw as many rows from every class, see `balanced_draw`, instead of each row once.
     """
 
     WINDOW = 50
 
-    def __init__(self, rows: Batches, batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+    def __init__(self, rows: Batches, batch_size: int, seed: int, *, balanced: bool = False) -> None:
+        self.rows, self.batch_size, self.seed, self.balanced, self.epoch = rows, batch_size, seed, balanced, 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -146,12 +147,35 @@ class ShuffledRows(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(len(self.rows))
+        if self.balanced:
+            order = balanced_draw(cast(npt.NDArray[np.int64], self.rows.labels), order, generator)
         if not self.rows.flat:
             windows = np.arange(len(order)) // (self.WINDOW * self.batch_size)
             order = order[np.lexsort((self.rows.lengths[order], windows))]
             whole = len(order) - len(order) % self.batch_size
             order[:whole] = generator.permutation(order[:whole].reshape(-1, self.batch_size)).flatten()
         return chain.from_iterable(part.tolist() for part in np.split(order, range(AT_ONCE, len(order), AT_ONCE)))
+
+
+def balanced_draw(
+    labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64], generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """(N,): as many rows as there are, in random order, and as many of every class.
+
+    Where N is no multiple of the number of classes, some classes, chosen at random, get one row more. The rows of a
+    large class are drawn without replacement. Each row of a small class is drawn equally often, or once more.
+
+    Args:
+        labels: (N,), the class of each row.
+        order: (N,), all rows in random order.
+        generator: Source of the further random numbers.
+    """
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    _, firsts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    slot = np.arange(len(order))
+    which = generator.permutation(len(counts))[slot % len(counts)]  # class of each slot
+    drawn = by_class[firsts[which] + slot // len(counts) % counts[which]]
+    return cast(npt.NDArray[np.int64], generator.permutation(drawn))
 
 
 def whole_batch(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

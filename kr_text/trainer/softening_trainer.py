@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from kr_text.losses.closed_form import widen
+from kr_text.losses.closed_form import divisor, widen
 from kr_text.losses.softening_loss import SofteningLoss, last_linear
 from kr_text.trainer.epochs import EpochCounter
 from kr_text.trainer.loss_checks import check_head, check_loss
@@ -75,7 +75,8 @@ class SofteningTrainer(Trainer):
         """Returns the loss of one batch, with the model's outputs if requested.
 
         In training, the sum of the criterion over the rows is divided by `num_items_in_batch`, the number of rows in
-        the accumulated batch. In evaluation, the loss is the mean cross-entropy.
+        the accumulated batch, or with class weights the sum of their weights. In evaluation, the loss is the mean
+        cross-entropy.
         """
         labels = inputs["labels"].long()
         outputs = model(**{name: inputs[name] for name in inputs if name not in ("labels", "teacher_logits")})
@@ -83,11 +84,15 @@ class SofteningTrainer(Trainer):
         if torch.is_grad_enabled():
             loss = self.criterion(logits, labels, *self._further_inputs(inputs, outputs))
             if num_items_in_batch is not None:
-                loss = loss * (len(labels) / num_items_in_batch)
+                loss = loss * (self.criterion.count(labels) / divisor(num_items_in_batch))
         else:
             loss = F.cross_entropy(widen(logits), labels)
         self._features = None
         return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """Returns the divisor of the accumulated batch's loss: its number of rows, or their class weights."""
+        return sum(self.criterion.count(batch["labels"].to(device).long()) for batch in batch_samples)
 
     def _further_inputs(self, inputs: dict[str, Any], outputs: Any) -> list[Tensor]:
         """Returns the arguments of the loss after the logits and labels."""

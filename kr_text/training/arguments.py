@@ -25,6 +25,7 @@ from kr_text.models import MODELS
 from kr_text.ranges import in_range, require_at_least
 from kr_text.text.alphabet import ALPHABETS
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
+from kr_text.training.class_weights import BALANCED, read_class_weights
 from kr_text.training.recipes import recipe
 
 # The argument that batches texts of similar length. transformers 5.0 and 5.1 have a flag for it.
@@ -108,6 +109,16 @@ class RunArguments:
     config_overrides: str | None = _flag(
         None, "settings of the model: NAME=VALUE,NAME=VALUE, such as hidden_size=256,dropout=0.2"
     )
+    class_weights: Mapping[str, float] | str | None = _flag(
+        None,
+        "weight of each class in the training loss: balanced, NAME=WEIGHT,NAME=WEIGHT, or a .csv, .json or .yaml file "
+        "of names and weights; a class that is not named has weight 1; the metrics stay unweighted",
+    )
+    class_sampling: str | None = _flag(
+        None,
+        "balanced draws as many training rows from every class, so that rows of small classes repeat",
+        choices=[BALANCED],
+    )
     early_stopping_patience: int | None = _flag(
         None, "stop training after this many evaluations in a row without a better metric_for_best_model; 0: never"
     )
@@ -127,6 +138,14 @@ class RunArguments:
             self.validation_size = int(self.validation_size)
         if self.max_length is not None:
             require_at_least(1, max_length=self.max_length)
+        if "class_weights" in (self.loss_overrides or ""):
+            raise ValueError(
+                f"loss_overrides must not have class_weights, got {self.loss_overrides}; give --class_weights"
+            )
+        if self.class_weights is not None:
+            self.class_weights = read_class_weights(self.class_weights)
+        if self.class_sampling == BALANCED == self.class_weights:
+            raise ValueError("class_sampling must be left out with class_weights balanced: one of them is enough")
         if self.early_stopping_patience is not None:
             require_at_least(0, early_stopping_patience=self.early_stopping_patience)
 
@@ -167,6 +186,8 @@ def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArgument
             f"label_smoothing_factor must be 0, got {args.label_smoothing_factor}: give --loss ls --loss_overrides "
             f"label_smoothing={args.label_smoothing_factor}"
         )
+    if run.class_sampling and any(training.get(name, value) != value for name, value in GROUP_BY_LENGTH.items()):
+        raise ValueError(f"{next(iter(GROUP_BY_LENGTH))} must be left out with class_sampling, which orders the rows")
     if given.get("early_stopping_patience") and args.eval_strategy == IntervalStrategy.NO:
         raise ValueError("eval_strategy must be epoch or steps with early_stopping_patience, got no")
     return run, args

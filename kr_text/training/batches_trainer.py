@@ -25,10 +25,15 @@ from kr_text.training.arguments import GROUP_BY_LENGTH, RunArguments
 class BatchesTrainer(Trainer):
     """A Trainer for `Batches`.
 
-    Groups rows by length with `ShuffledRows`. Evaluates all rows: `dataloader_drop_last` applies to training only. Does
-    not log the gradient norm: PyTorch cannot compute it for sparse gradients. Gives the compiled loops of FastText all
-    threads.
+    Groups rows by length with `ShuffledRows`, which also samples by class. Evaluates all rows: `dataloader_drop_last`
+    applies to training only. Does not log the gradient norm: PyTorch cannot compute it for sparse gradients. Gives the
+    compiled loops of FastText all threads.
+
+    Attributes:
+        class_sampling: "balanced" to draw as many training rows from every class; None to train on each row once.
     """
+
+    class_sampling: str | None = None
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Trains as `Trainer.train` does."""
@@ -75,7 +80,7 @@ class BatchesTrainer(Trainer):
         rows = cast(Batches, self.train_dataset if train_dataset is None else train_dataset)
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return ShuffledRows(rows, batch_size, seed)
+        return ShuffledRows(rows, batch_size, seed, balanced=self.class_sampling is not None)
 
 
 class ClassifierTrainer(BatchesTrainer, KRTrainer):
@@ -92,6 +97,10 @@ ClassifierTrainers = ClassifierTrainer | SofteningClassifierTrainer
 def make_trainer(run: RunArguments, criterion: KRLoss | SofteningLoss | None, **kwargs: Any) -> ClassifierTrainers:
     """The trainer for a loss; None is cross-entropy. Passes `kwargs` on to the trainer."""
     rate = run.residual_learning_rate
+    trainer: ClassifierTrainers
     if isinstance(criterion, SofteningLoss):
-        return SofteningClassifierTrainer(loss=criterion, loss_learning_rate=rate, **kwargs)
-    return ClassifierTrainer(loss=criterion or "ce", residual_learning_rate=rate, **kwargs)
+        trainer = SofteningClassifierTrainer(loss=criterion, loss_learning_rate=rate, **kwargs)
+    else:
+        trainer = ClassifierTrainer(loss=criterion or "ce", residual_learning_rate=rate, **kwargs)
+    trainer.class_sampling = run.class_sampling
+    return trainer

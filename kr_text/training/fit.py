@@ -59,7 +59,9 @@ def classifier_trainer(
     recorder: LabelMatrixRecorder | None,
 ) -> ClassifierTrainers:
     """The trainer of a run, with its loss, optimizer and callbacks."""
-    settings = parse_overrides(run.loss_overrides, "loss_overrides")
+    settings: dict[str, Any] = dict(parse_overrides(run.loss_overrides, "loss_overrides"))
+    if prepared.class_weights is not None:
+        settings["class_weights"] = prepared.class_weights
     callbacks: list[Any] = [clock] if recorder is None else [clock, recorder]
     if run.early_stopping_patience and args.eval_strategy != IntervalStrategy.NO:
         callbacks.append(EarlyStopping(run.early_stopping_patience))

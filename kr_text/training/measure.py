@@ -19,7 +19,7 @@ from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import BatchesTrainer, ClassifierTrainers
 from kr_text.training.fit import Fitted
 from kr_text.training.prepare import Prepared
-from kr_text.training.report import Dataset, Epoch, Loss, Report, TemperatureScaling
+from kr_text.training.report import Dataset, Epoch, Loss, Report, Stopping, TemperatureScaling
 from kr_text.training.settings import hyper_parameters
 
 
@@ -92,8 +92,10 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
         "seed": args.seed,
         "device": args.device.type,
         "hyper_parameters": hyper_parameters(args),
+        "class_sampling": run.class_sampling,
+        "early_stopping": _early_stopping(run, trainer.state),
         "best_epoch": kept_epoch(trainer.state, args),
-        "epochs": epochs(trainer.state.log_history),
+        "epochs": epochs(trainer.state.log_history, best_metric(args)),
         "validation_metrics": dict(classification_metrics(validation.probabilities, validation.labels)),
         "test_metrics": dict(classification_metrics(test.probabilities, test.labels)),
         "temperature_scaling": _temperature_scaling(validation, test),
@@ -137,6 +139,17 @@ def _temperature_scaling(validation: Predictions, test: Predictions) -> Temperat
     return {"temperature": temperature, "test_metrics": dict(scaled)}
 
 
+def _early_stopping(run: RunArguments, state: TrainerState) -> Stopping | None:
+    if not run.early_stopping_patience:
+        return None
+    return {"patience": run.early_stopping_patience, "stopped": state.global_step < state.max_steps}
+
+
+def best_metric(args: TrainingArguments) -> str:
+    """Name of the metric that chooses the best epoch, as the Trainer logs it."""
+    return f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+
+
 def kept_epoch(state: TrainerState, args: TrainingArguments) -> float:
     """Epoch of the kept model: the best by `metric_for_best_model`, or the last."""
     evaluated = {entry["step"]: entry["epoch"] for entry in state.log_history if "eval_error_rate" in entry}
@@ -144,8 +157,13 @@ def kept_epoch(state: TrainerState, args: TrainingArguments) -> float:
     return evaluated[kept] if kept is not None else state.epoch or 0.0
 
 
-def epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
-    """The evaluations in the Trainer's log, each with the training loss that was logged last before it."""
+def epochs(log_history: list[dict[str, float]], best: str) -> list[Epoch]:
+    """The evaluations in the Trainer's log, each with the training loss that was logged last before it.
+
+    Args:
+        log_history: The log.
+        best: Result of `best_metric`.
+    """
     found: list[Epoch] = []
     training_loss: float | None = None
     terms: dict[str, Number] = {}
@@ -160,6 +178,7 @@ def epochs(log_history: list[dict[str, float]]) -> list[Epoch]:
                     "loss_terms": terms,
                     "validation_loss": entry["eval_loss"],
                     "validation_error_rate": entry["eval_error_rate"],
+                    "metric_for_best_model": entry[best],
                 }
             )
     return found

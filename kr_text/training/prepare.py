@@ -19,6 +19,7 @@ from kr_text.text.unknown_tokens import MAX_UNKNOWN, unknown_share
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.training.arguments import RunArguments
 from kr_text.training.build import build, teacher_logits
+from kr_text.training.class_weights import weights_of_classes
 from kr_text.training.resume import Start, check_same_data
 
 WAYS_OUT = {  # of too many unknown tokens
@@ -56,6 +57,8 @@ class Prepared(NamedTuple):
         data_fingerprint: Hash of the texts and labels.
         teacher_logits: (N, K), the teacher's logits for the training rows; None without a teacher.
         findings: What was found in the data.
+        class_weights: Weight of each class in the training loss; None without class weights.
+        test_rows: The test rows with the columns text and label, on disk.
     """
 
     model: PreTrainedModel
@@ -66,6 +69,8 @@ class Prepared(NamedTuple):
     data_fingerprint: str
     teacher_logits: npt.NDArray[np.float32] | None
     findings: Findings
+    class_weights: list[float] | None
+    test_rows: Dataset
 
     def rows(self, split: str) -> pa.Table:
         """The encoded rows of a split."""
@@ -93,13 +98,17 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     check_same_data(start, data_fingerprint)
     findings = Findings(unlabelled, left_out, count_duplicates(data))
     log_duplicates(findings.duplicates, run.dataset)
+    names = data["train"].features["label"].names
+    weights = weights_of_classes(run.class_weights, names, labels_of(data["train"]))
     set_seed(args.seed)
     tokenizer, model = build(run, data)
     network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
     logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
-    names, encoded = data["train"].features["label"].names, encode(data, tokenizer)
+    encoded = encode(data, tokenizer)
     _warn_of_unknown_tokens(run.model, tokenizer, encoded["validation"], data["validation"])
-    return Prepared(model, network, tokenizer, encoded, names, data_fingerprint, logits, findings)
+    return Prepared(
+        model, network, tokenizer, encoded, names, data_fingerprint, logits, findings, weights, test_rows=data["test"]
+    )
 
 
 def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, encoded: Dataset, rows: Dataset) -> None:

@@ -55,8 +55,9 @@ class Epoch(TypedDict):
     Attributes:
         training_loss: Mean of the loss that is minimized.
         loss_terms: Means over the epoch of `loss_hard`, `loss_residual`, `loss_update`, `js_divergence` and `alpha`;
-            empty for losses other than ls, kr and kr-ls.
+            empty for losses other than ls, kr, kr-ls, and ce with class weights.
         validation_loss: Cross-entropy.
+        metric_for_best_model: The metric that chooses the best epoch; see `hyper_parameters` for its name.
     """
 
     epoch: float
@@ -64,6 +65,7 @@ class Epoch(TypedDict):
     loss_terms: dict[str, Number]
     validation_loss: Number
     validation_error_rate: Number
+    metric_for_best_model: Number
 
 
 class TemperatureScaling(TypedDict):
@@ -71,6 +73,18 @@ class TemperatureScaling(TypedDict):
 
     temperature: Number
     test_metrics: dict[str, Number]
+
+
+class Stopping(TypedDict):
+    """Early stopping.
+
+    Attributes:
+        patience: Number of evaluations in a row without a better metric after which training stops.
+        stopped: Whether training stopped before its last epoch.
+    """
+
+    patience: int
+    stopped: bool
 
 
 class WallTime(TypedDict):
@@ -92,6 +106,8 @@ class Report(TypedDict):
 
     Attributes:
         hyper_parameters: Training arguments that differ from the Trainer's defaults.
+        class_sampling: "balanced" if as many training rows were drawn from every class; None if each row once.
+        early_stopping: None without a patience.
         best_epoch: Epoch of the kept model.
         validation_metrics: Result of `classification_metrics` on the validation rows.
         test_metrics: Result of `classification_metrics` on the test rows.
@@ -108,6 +124,8 @@ class Report(TypedDict):
     seed: int
     device: str
     hyper_parameters: dict[str, Any]
+    class_sampling: str | None
+    early_stopping: Stopping | None
     best_epoch: float
     epochs: list[Epoch]
     validation_metrics: dict[str, Number]

@@ -101,18 +101,25 @@ def _frequent_mistake(true_class: int, counts: Sequence[int], names: Sequence[st
 
 
 def _training_curve(report: Report) -> str:
-    headings = ["epoch", "training loss, nats", "validation loss, nats", "validation error, %", ""]
+    metric = report["hyper_parameters"].get("metric_for_best_model", "loss").removeprefix("eval_")
+    further = [] if metric in ("loss", "error_rate") else [metric]
+    headings = ["epoch", "training loss, nats", "validation loss, nats", "validation error, %"]
+    headings += [f"validation {name}" for name in further] + [""]
     rows = [
         [
             f"{epoch['epoch']:g}",
             format_number(epoch["training_loss"], 4),
             format_number(epoch["validation_loss"], 4),
             format_number(epoch["validation_error_rate"]),
+            *(format_number(epoch["metric_for_best_model"], 4) for _ in further),
             "kept" if epoch["epoch"] == report["best_epoch"] else "",
         ]
         for epoch in report["epochs"]
     ]
     text = f"The training loss is {report['loss']['name']}, the validation loss is cross-entropy."
+    stopping = report["early_stopping"]
+    if stopping and stopping["stopped"]:
+        text += f" Training stopped early, after {stopping['patience']} evaluations in a row without a better {metric}."
     return f"## Training curve\n\n{text}\n\n" + markdown_table(headings, rows)
 
 
@@ -151,6 +158,10 @@ def _settings(report: Report) -> str:
     settings = {f"loss: {name}": value for name, value in report["loss"]["settings"].items()} | report[
         "hyper_parameters"
     ]
+    if report["class_sampling"]:
+        settings["class_sampling"] = report["class_sampling"]
+    if report["early_stopping"]:
+        settings["early_stopping_patience"] = report["early_stopping"]["patience"]
     rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in settings.items()]
     text = "Training arguments that are not listed have the Trainer's default values."
     return f"## Settings\n\n{text}\n\n" + markdown_table(["setting", "value"], [["seed", str(report["seed"])], *rows])

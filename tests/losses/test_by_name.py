@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kr_text.losses import LOSSES, NAMES, KRLoss, SofteningLoss, make_loss, named_loss
+from kr_text.losses.by_name import OTHERS
 from kr_text.losses.kr_variants import ClassMeanKR, WeightedKR
 from kr_text.losses.label_softening import LabelConfusion, LabelSmoothingPlusPlus
 from kr_text.losses.schedules import Truncated
@@ -164,7 +165,7 @@ def test_the_dictionary_of_settings_stays_unchanged() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("ce", {"alpha": 1, "gamma": 1}, "loss 'ce' has no settings, got alpha, gamma"),
+        ("ce", {"alpha": 1, "gamma": 1}, "loss 'ce' has no settings except class_weights, got alpha, gamma"),
         ("kr", {"alhpa": 1}, "settings of loss 'kr' must be arguments of KRLoss, or until: .*'alhpa'"),
         ("kr", {"label_smoothing": 2.0}, r"label_smoothing must be .* got 2\.0"),
         ("kr", {"until": "abc"}, "settings of loss 'kr' must be arguments of KRLoss, or until: "),
@@ -181,6 +182,50 @@ def test_the_dictionary_of_settings_stays_unchanged() -> None:
 def test_settings_that_a_loss_does_not_have_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_loss(name, MODEL, 4, settings)
+
+
+def copies(name: str, model: nn.Module, *weights: list[float] | None) -> list[Any]:
+    """The loss with each of the class weights, in the same state; label smoothing off."""
+    settings = [{} if each is None else {"class_weights": each} for each in weights]
+    losses = []
+    for each in settings:
+        torch.manual_seed(0)
+        losses.append(make_loss(name, model, 4, each) or nn.CrossEntropyLoss())
+    return losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_weights_make_every_loss_a_weighted_mean_of_its_rows(name: str) -> None:
+    weights = [0.5, 2.0, 0.0, 3.0]
+    plain, weighted = copies(name, MODEL, None, weights)
+    features, logits, peer = (torch.randn(16, width) for width in (3, 4, 4))
+    labels = torch.randint(4, (16,))
+    more: list[Tensor] = []
+    if isinstance(weighted, SofteningLoss):
+        more += [features] * weighted.needs_features + [peer] * (weighted.needs_teacher or weighted.needs_peer)
+        plain.eval(), weighted.eval()
+    rows = torch.stack([plain(logits[[i]], labels[[i]], *(x[[i]] for x in more)) for i in range(16)])
+    of_rows = torch.tensor(weights)[labels]
+    torch.testing.assert_close(weighted(logits, labels, *more), (of_rows * rows).sum() / of_rows.sum())
+    assert weighted.count(labels) == of_rows.sum()
+    assert weighted.settings()["class_weights"] == weights
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_batch_without_weight_has_no_gradient(name: str) -> None:
+    (criterion,) = copies(name, MODEL, [1.0, 1.0, 0.0, 1.0])
+    logits, labels = torch.randn(4, 4, requires_grad=True), torch.full((4,), 2)
+    more = [torch.randn(4, 3)] * criterion.needs_features
+    more += [torch.randn(4, 4)] * (criterion.needs_teacher or criterion.needs_peer)
+    criterion(logits, labels, *more).backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_loss_checks_its_class_weights(name: str) -> None:
+    with pytest.raises(ValueError, match=r"class_weights must have shape \(4,\), got \(3,\)"):
+        make_loss(name, MODEL, 4, {"class_weights": [1.0, 1.0, 1.0]})
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:

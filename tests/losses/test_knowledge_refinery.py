@@ -50,7 +50,7 @@ def algorithm_1(
         q = smooth_label(k, len(z), label_smoothing, smoothing)
         p_res = softmax([z[i] for i in range(len(z)) if i != k])
         q_res = softmax([s[k][i] for i in range(len(z)) if i != k])
-        hard += sum(-w_i * q_i * math.log(p_i) for w_i, q_i, p_i in zip(weights, q, p, strict=True))
+        hard += weights[k] * sum(-q_i * math.log(p_i) for q_i, p_i in zip(q, p, strict=True))
         as_printed = divergence == "as_printed"
         update += weights[k] * (kl(q_res, p_res) if as_printed else kl(p_res, q_res))
         residual += weights[k] * (kl(p_res, q_res) if as_printed else kl(q_res, p_res))
@@ -347,9 +347,22 @@ def test_hard_is_cross_entropy_as_in_torch(
     labels[3] = ignore_index
     weight = None if weights is None else torch.tensor(weights).double()
     criterion = criterion_with(s, label_smoothing=label_smoothing, class_weights=weight, ignore_index=ignore_index)
-    expected = F.cross_entropy(logits, labels, weight, ignore_index=ignore_index, label_smoothing=label_smoothing)
+    expected = F.cross_entropy(logits, labels, weight, ignore_index=ignore_index)
+    if label_smoothing:  # torch weighs the entries of a smooth label, not the rows
+        counted = labels != ignore_index
+        rows = F.cross_entropy(logits[counted], labels[counted], reduction="none", label_smoothing=label_smoothing)
+        weights_of_rows = torch.ones_like(rows) if weight is None else weight[labels[counted]]
+        expected = (weights_of_rows * rows).sum() / weights_of_rows.sum()
     torch.testing.assert_close(criterion.parts(logits, labels).hard, expected)
     torch.testing.assert_close(criterion.training_step(logits, labels)[2][0], expected)
+
+
+def test_a_rare_class_of_great_weight_does_not_outweigh_the_label_of_a_common_row() -> None:
+    criterion = KRLoss(3, alpha=0.0, label_smoothing=0.1, class_weights=[0.4, 4.0, 18.0])
+    logits = torch.zeros(1, 3, requires_grad=True)
+    criterion(logits, torch.tensor([0])).backward()
+    assert logits.grad is not None
+    assert logits.grad.argmin() == 0  # the step raises the logit of class 0 most
 
 
 @pytest.mark.parametrize("num_labels", [3, 29, 31])  # (K - 1) / K * (K / (K - 1)) is above 1 in floats for 29 and 31

@@ -86,6 +86,24 @@ def test_shuffled_rows_are_all_rows_ordered_by_seed_and_epoch(flat: bool) -> Non
     assert len(sampler) == 1000
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_balanced_rows_are_equally_many_of_every_class_ordered_by_seed_and_epoch(flat: bool) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 2, 5], [2, 7, 91]))  # of six classes, three have rows
+    table = table_of_lengths([3] * 100).append_column("labels", pa.array(labels))
+    sampler, other = (ShuffledRows(Batches(table, 0, flat=flat), 8, seed=seed, balanced=True) for seed in (1, 2))
+    first = list(sampler)
+    assert sorted(np.unique(labels[first], return_counts=True)[1]) == [33, 33, 34]
+    times = np.bincount(first, minlength=100)
+    for label, (fewest, most) in {0: (16, 17), 2: (4, 5), 5: (0, 1)}.items():
+        assert fewest <= times[labels == label].min() <= times[labels == label].max() <= most
+    assert list(sampler) == first != list(other)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert set(second) - set(first)  # another part of the large class
+    assert len(sampler) == len(second) == 100
+    assert abs(np.corrcoef(np.arange(100), labels[second])[0, 1]) < 0.5  # the classes are mixed
+
+
 def test_padded_batches_have_similar_lengths_in_random_order() -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 1002)
     table = table_of_lengths(lengths.tolist())

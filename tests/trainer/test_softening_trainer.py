@@ -89,15 +89,19 @@ def test_every_loss_trains_every_model(tmp_path: Path, model: str, loss: str) ->
     assert any(not torch.equal(value, start[name]) for name, value in weights(trainer).items())
 
 
+@pytest.mark.parametrize("class_weights", [None, [1.0, 2.0, 0.5, 4.0]])
 @pytest.mark.parametrize("loss", ["lcm", "ols"])
-def test_one_batch_equals_its_micro_batches(tmp_path: Path, loss: str) -> None:
+def test_one_batch_equals_its_micro_batches(tmp_path: Path, loss: str, class_weights: list[float] | None) -> None:
     """Micro-batches of 3 + 3 + 2 rows would differ if their means were averaged."""
     batches: list[dict[str, Any]] = [
         {"per_device_train_batch_size": 8},
         {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
     ]
-    whole, *parts = [trained(tmp_path, loss, data=rows(8), optim="sgd", **s) for s in batches]
+    models = [bert() for _ in batches]
+    losses = [make_loss(loss, model, class_weights=class_weights) for model in models]
+    runs = zip(losses, models, batches, strict=True)
+    whole, *parts = [trained(tmp_path, *run, data=rows(8), optim="sgd", **sizes) for *run, sizes in runs]
     for part in parts:
         torch.testing.assert_close(weights(part), weights(whole), rtol=0, atol=1e-6)
         torch.testing.assert_close(loss_state(part), loss_state(whole), rtol=0, atol=1e-5)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kr_text.training.arguments import make_arguments, parse_training
-from training_cases import Train, assert_same_run
+from training_cases import Train, assert_same_run, report_of
 
 PROGRAM = "kr-text train"
 NO_PROGRESS = ["--learning_rate", "0", "--early_stopping_patience", "2", "--num_train_epochs", "9"]
@@ -26,6 +26,27 @@ def epochs_of(folder: Path) -> list[float]:
 
 def test_training_stops_after_the_patience_without_a_better_metric(stopped: Path) -> None:
     assert epochs_of(stopped) == [1, 2, 3]
+    assert report_of(stopped)["early_stopping"] == {"patience": 2, "stopped": True}
+    assert (
+        "stopped early, after 2 evaluations in a row without a better error_rate" in (stopped / "report.md").read_text()
+    )
+
+
+def test_training_that_improves_goes_on_to_its_last_epoch(tmp_path: Path, train_small: Train) -> None:
+    flags = ["--early_stopping_patience", "1", "--metric_for_best_model", "loss", "--learning_rate", "0.01"]
+    report = train_small(tmp_path, *flags)
+    assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2, 3]
+    assert report["early_stopping"] == {"patience": 1, "stopped": False}
+
+
+def test_patience_waits_for_a_metric_that_is_better_when_greater(tmp_path: Path, train_small: Train) -> None:
+    flags = ["--metric_for_best_model", "macro_f1", "--early_stopping_patience", "1", "--num_train_epochs", "9"]
+    report = train_small(tmp_path, *flags)
+    values = [float(epoch["metric_for_best_model"] or 0) for epoch in report["epochs"]]
+    *rising, last = values
+    assert rising == sorted(set(rising))
+    assert last <= max(rising)
+    assert report["best_epoch"] == len(rising)
 
 
 def test_a_patience_of_0_never_stops(tmp_path: Path, train_small: Train) -> None:

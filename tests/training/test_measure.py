@@ -64,6 +64,16 @@ def test_the_best_epoch_may_be_selected_by_another_metric(tmp_path: Path, train_
     assert best_epochs(report, "validation_error_rate") != [report["best_epoch"]]
 
 
+@pytest.mark.parametrize("metric", ["macro_f1", "eval_macro_f1", "nll", "brier_score", "ece", "aurc", "error_rate"])
+def test_the_best_epoch_is_the_best_by_the_metric(tmp_path: Path, train_small: Train, metric: str) -> None:
+    report = train_small(tmp_path, *UNEVEN, "--metric_for_best_model", metric)
+    values = [cast(float, epoch["metric_for_best_model"]) for epoch in report["epochs"]]
+    best, worst = (max(values), min(values)) if "macro_f1" in metric else (min(values), max(values))
+    kept = values[int(report["best_epoch"]) - 1]
+    assert kept == best != worst
+    assert kept == pytest.approx(report["validation_metrics"][metric.removeprefix("eval_")])
+
+
 @pytest.mark.parametrize("evaluation", ["epoch", "no"])
 def test_the_last_model_is_kept_without_load_best_model_at_end(
     tmp_path: Path, train_small: Train, evaluation: str

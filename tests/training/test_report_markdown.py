@@ -32,6 +32,8 @@ def report() -> Report:
         "seed": 7,
         "device": "cpu",
         "hyper_parameters": {"learning_rate": 0.5, "optim": "sgd"},
+        "class_sampling": None,
+        "early_stopping": None,
         "best_epoch": 2.0,
         "epochs": [
             {
@@ -40,6 +42,7 @@ def report() -> Report:
                 "loss_terms": {"alpha": 1.0},
                 "validation_loss": 0.75,
                 "validation_error_rate": 20.0,
+                "metric_for_best_model": 0.75,
             },
             {
                 "epoch": 2.0,
@@ -47,6 +50,7 @@ def report() -> Report:
                 "loss_terms": {},
                 "validation_loss": 0.5,
                 "validation_error_rate": 12.5,
+                "metric_for_best_model": 0.5,
             },
         ],
         "validation_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
@@ -124,6 +128,27 @@ def test_many_classes_are_listed_with_their_most_frequent_mistake(report: Report
 def test_the_training_curve_marks_the_kept_epoch(report: Report) -> None:
     _, _, *rows = cells(report_markdown(report), "Training curve")
     assert rows == [["1", "1.5000", "0.7500", "20.00"], ["2", "1.2500", "0.5000", "12.50", "kept"]]
+
+
+def test_the_training_curve_shows_the_metric_that_chooses_the_best_epoch(report: Report) -> None:
+    report["hyper_parameters"]["metric_for_best_model"] = "eval_macro_f1"
+    headings, _, *rows = cells(report_markdown(report), "Training curve")
+    assert headings[4] == "validation macro_f1"
+    assert [row[4] for row in rows] == ["0.7500", "0.5000"]
+
+
+def test_the_report_says_that_training_stopped_early(report: Report) -> None:
+    report["early_stopping"] = {"patience": 3, "stopped": False}
+    assert "stopped early" not in report_markdown(report)
+    assert ["early_stopping_patience", "3"] in cells(report_markdown(report), "Settings")
+    report["early_stopping"]["stopped"] = True
+    sentence = "Training stopped early, after 3 evaluations in a row without a better loss."
+    assert sentence in report_markdown(report)
+
+
+def test_sampling_by_class_is_a_setting(report: Report) -> None:
+    report["class_sampling"] = "balanced"
+    assert ["class_sampling", '"balanced"'] in cells(report_markdown(report), "Settings")
 
 
 def test_related_classes_are_sorted_and_exclude_the_class_itself(report: Report) -> None:

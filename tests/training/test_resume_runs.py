@@ -89,6 +89,19 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
     assert 1000 < seconds["training"] < seconds["total"] < 1600
 
 
+def test_sampling_by_class_resumes_where_it_stopped(
+    tmp_path: Path, train_small: Train, stop: Callable[[Callable[[], object]], None]
+) -> None:
+    flags = ["--class_sampling", "balanced"]
+    train_small(tmp_path / "whole", *flags)
+    stop(lambda: train_small(tmp_path / "parts", *flags))
+    resumed = train_small(tmp_path / "parts", *flags, "--resume")
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert resumed["class_sampling"] == "balanced"
+    with pytest.raises(ValueError, match="the same run to resume it, got class_sampling=None where"):
+        train_small(tmp_path / "parts", "--resume")
+
+
 def record_more_time(checkpoint: Path) -> None:
     """Adds 1,000 seconds to the record of the clock in a checkpoint."""
     path = checkpoint / "trainer_state.json"
