@@ -26,6 +26,9 @@ class FastTextConfig(PreTrainedConfig):
         max_ngram: Number of words in the longest n-grams; 1 for words alone. The paper's best results are with bigrams.
         num_buckets: Number of hash buckets for n-grams. The paper has 10 million for bigrams; on AG
             News 2 million did no better than 500,000 (docs/recipes.md).
+        char_ngram: Length of the character n-grams whose embeddings are averaged with a word's, as `minn` and `maxn` of
+            the fastText library; 0 for none. The tokenizer has tokens for them, see `kr_text.text.char_ngrams`.
+        max_char_ngrams: Number of character n-grams of a word; a longer word has those at its two ends.
         pad_token_id: Id of the padding token.
     """
 
@@ -37,11 +40,14 @@ class FastTextConfig(PreTrainedConfig):
         embedding_dim: int = 10,
         max_ngram: int = 2,
         num_buckets: int = 500_000,
+        char_ngram: int = 0,
+        max_char_ngrams: int = 12,
         pad_token_id: int = 0,
         **kwargs: Any,
     ) -> None:
         require_at_least(1, vocab_size=vocab_size, embedding_dim=embedding_dim)
-        require_at_least(1, max_ngram=max_ngram, num_buckets=num_buckets)
+        require_at_least(1, max_ngram=max_ngram, num_buckets=num_buckets, max_char_ngrams=max_char_ngrams)
+        require_at_least(0, char_ngram=char_ngram)
         require_token_id(vocab_size, pad_token_id=pad_token_id)
         super().__init__(**kwargs)
         require_at_least(2, num_labels=cast(int, self.num_labels))
@@ -49,6 +55,8 @@ class FastTextConfig(PreTrainedConfig):
         self.embedding_dim = embedding_dim
         self.max_ngram = max_ngram
         self.num_buckets = num_buckets
+        self.char_ngram = char_ngram
+        self.max_char_ngrams = max_char_ngrams
         self.pad_token_id = pad_token_id
 
 
@@ -83,12 +91,16 @@ class FastTextForSequenceClassification(PreTrainedModel):
 
     config_class = FastTextConfig
     config: FastTextConfig
+    char_ngrams: Tensor | None  # (vocab_size, max_char_ngrams): ids of the character n-grams of each word, then padding
 
     def __init__(self, config: FastTextConfig) -> None:
         super().__init__(config)
         num_rows = config.vocab_size + (config.num_buckets if config.max_ngram > 1 else 0)
         self.embedding = nn.Embedding(num_rows, config.embedding_dim, padding_idx=config.pad_token_id)
         self.classifier = nn.Linear(config.embedding_dim, cast(int, config.num_labels))
+        shape = config.vocab_size, config.max_char_ngrams
+        ngrams = torch.full(shape, config.pad_token_id, dtype=torch.int32) if config.char_ngram else None
+        self.register_buffer("char_ngrams", ngrams)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -137,5 +149,8 @@ class FastTextForSequenceClassification(PreTrainedModel):
             from kr_text.kernels.ngram_loops import NgramSizes, mean_embedding
 
             sizes = NgramSizes(config.vocab_size, config.num_buckets, config.max_ngram, config.pad_token_id)
-            return mean_embedding(table, words, offsets, sizes, sparse)
-        return mean_bags(table, ngram_ids(words, offsets, config), offsets, config.pad_token_id, sparse)
+            return mean_embedding(table, words, offsets, sizes, self.char_ngrams, sparse)
+        rows = ngram_ids(words, offsets, config)
+        if self.char_ngrams is not None:
+            rows = torch.cat([rows, self.char_ngrams[words]], dim=1)
+        return mean_bags(table, rows, offsets, config.pad_token_id, sparse)

@@ -8,13 +8,24 @@ from typing import Any
 
 from kr_text.cli.parser import HELP_FLAGS, CommandParser, check_flags
 from kr_text.training.arguments import FIELDS, RUN_FIELDS, TRAINING_DEFAULTS, training_parser
+from kr_text.training.computed_recipes import AUTO, BENCHMARKS, fixed_recipe_name
 from kr_text.training.recipes import recipe
 
 GROUPS = {
-    "data": ["dataset", "text_column", "label_column", "validation_size", "strict", "max_train_rows", "max_length"],
+    "data": [
+        "dataset",
+        "text_column",
+        "label_column",
+        "validation_size",
+        "strict",
+        "recipe",
+        "max_train_rows",
+        "max_length",
+    ],
     "model": ["model", "config_overrides", "alphabet", "word_vectors"],
     "loss": ["loss", "loss_overrides", "residual_learning_rate", "class_weights", "class_sampling", "teacher"],
     "training": [
+        "recipe",
         "num_train_epochs",
         "per_device_train_batch_size",
         "learning_rate",
@@ -95,9 +106,12 @@ def _defaults(model: str, dataset: str) -> dict[str, str]:
     """Non-empty defaults as text. The recipe's value wins, then kr-text's, then the Trainer's."""
     values = {name: each.default for name, each in FIELDS.items() if each.default is not MISSING} | TRAINING_DEFAULTS
     defaults = {name: str(getattr(value, "value", value)) for name, value in values.items() if value not in (None, "")}
-    chosen = recipe(model, dataset)
+    name = fixed_recipe_name(AUTO, dataset)
+    chosen = recipe(model, name or BENCHMARKS)
     of_recipe = {**chosen.tokenizer, **chosen.training}
     of_recipe["config_overrides"] = ", ".join(f"{name}={value}" for name, value in chosen.config.items())
+    if name is None:
+        return defaults | dict.fromkeys(of_recipe, "computed from the data")
     return defaults | {name: f"{value} (recipe)" for name, value in of_recipe.items() if value != ""}
 
 

@@ -20,7 +20,7 @@ from kr_text.formats.markdown import Number, format_number, format_p_value, mark
 from kr_text.formats.whole_files import write_json, write_text
 from kr_text.machine.process import reset_peak_memory
 from kr_text.training.arguments import command_line, parse_training
-from kr_text.training.prepare import load_for
+from kr_text.training.load_data import load_for
 from kr_text.training.settings import DATA, run_settings
 from kr_text.training.train import train
 

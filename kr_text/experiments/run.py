@@ -19,7 +19,8 @@ from kr_text.formats.overrides import Value, parse_overrides, sorted_overrides
 from kr_text.losses.by_name import LOSSES
 from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.machine.process import reset_peak_memory
-from kr_text.training.recipes import recipe
+from kr_text.training.computed_recipes import AUTO, benchmark_recipe_name
+from kr_text.training.recipes import Recipe, recipe
 from kr_text.training.report import Report
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Run:
         training: Fields of `TrainingArguments`, for example "num_train_epochs=10,learning_rate=0.1".
         teacher: For the loss "kd", `config_overrides` of the teacher, which is trained first, with cross-entropy and
             the same `training`.
+        recipe: As for `kr-text train`; None for the recipe of the benchmark that the data set or its folder is named
+            after, or the one that all benchmarks share.
         settings_digest: Digest of the settings that `kr-text compare` takes from its command line; None in a grid.
     """
 
@@ -58,6 +61,7 @@ class Run:
     label_matrices: bool = False
     teacher: str | None = None
     settings_digest: str | None = None
+    recipe: str | None = None
 
     @property
     def key(self) -> str:
@@ -66,7 +70,7 @@ class Run:
         The key does not depend on whether a setting comes from the run or from the recipe. A changed recipe gives
         another key.
         """
-        sizes = recipe(self.model, self.dataset, any_hardware=True)
+        sizes = Recipe({}, {}, {}) if self.recipe == AUTO else self._fixed_recipe()
         resolved = {
             **self.given(),
             "tokenizer": sizes.tokenizer,
@@ -77,6 +81,9 @@ class Run:
         if self.teacher is not None:
             resolved["teacher"] = sorted_overrides(self.teacher)
         return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _fixed_recipe(self) -> Recipe:
+        return recipe(self.model, self.recipe or self.dataset, any_hardware=True)
 
     @property
     def name(self) -> str:
@@ -99,7 +106,8 @@ class Run:
         """Values of `RunArguments` and `TrainingArguments` by field name."""
         named = {name: getattr(self, name) for name in NAMED}
         given = {name: value for name, value in self.given().items() if name not in NOT_FOR_TRAINING}
-        return {**named, **given, **parse_overrides(self.training, "training")}
+        of_recipe = {"recipe": self.recipe or benchmark_recipe_name(self.dataset)}
+        return {**named, **of_recipe, **given, **parse_overrides(self.training, "training")}
 
 
 class Line(TypedDict):

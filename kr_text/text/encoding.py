@@ -126,17 +126,18 @@ def _encoder(
 
 def looks_up_words(backend: dict[str, Any]) -> bool:
     """Whether a tokenizer has the parts of a `word_tokenizer`, so that a `WordEncoder` gives the same ids."""
-    return _is_like(WORDS, backend)
+    return _is_like(WORDS, backend) and backend["model"]["type"] in ("WordLevel", "WordPiece")
 
 
 def looks_up_characters(backend: dict[str, Any]) -> bool:
     """Whether a tokenizer has the parts of a `character_tokenizer`, so that a `CharacterEncoder` gives the same ids."""
     words = backend["model"]["vocab"].keys() - {token["content"] for token in backend["added_tokens"]}
-    return _is_like(CHARACTERS, backend) and all(len(word) == 1 for word in words)
+    looks_up = _is_like(CHARACTERS, backend) and backend["model"]["type"] == "WordLevel"
+    return looks_up and all(len(word) == 1 for word in words)
 
 
 def _is_like(expected: dict[str, Any], backend: dict[str, Any]) -> bool:
     """Whether a tokenizer looks up the same parts of a text, and adds no special tokens around it."""
     added = (backend["post_processor"] or {}).get("special_tokens", {})
     same = all(backend[part] == expected[part] for part in ("normalizer", "pre_tokenizer"))
-    return same and not added and backend["model"]["type"] == "WordLevel"
+    return same and not added

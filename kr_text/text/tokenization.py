@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import PreTrainedTokenizerFast
 
 from kr_text.text.alphabet import ZHANG
+from kr_text.text.char_ngrams import subword_tokens
 from kr_text.text.scripts import BLANKS, CHARACTER
 from kr_text.text.word_encoder import WordEncoder, count_pieces, join_pieces
 
@@ -16,7 +17,12 @@ PAD, UNK = "[PAD]", "[UNK]"  # the ids 0 and 1
 
 
 def word_tokenizer(
-    texts: Iterable[pa.Array | list[str]], *, vocab_size: int, min_frequency: int = 1, max_length: int
+    texts: Iterable[pa.Array | list[str]],
+    *,
+    vocab_size: int,
+    min_frequency: int = 1,
+    max_length: int,
+    char_ngram: int = 0,
 ) -> PreTrainedTokenizerFast:
     """Builds a tokenizer of lower-case words and punctuation marks from the training texts.
 
@@ -27,13 +33,18 @@ def word_tokenizer(
         texts: Batches of texts.
         vocab_size: Maximum size of the vocabulary, with `[PAD]` and `[UNK]`; the most frequent words are kept.
         min_frequency: Minimum number of occurrences of a word in the vocabulary.
-        max_length: Number of words that truncation keeps.
+        max_length: Number of tokens that truncation keeps.
+        char_ngram: Length of the character n-grams that unknown words are split into; 0 leaves them unknown. The
+            n-grams follow the words in the vocabulary, at most `vocab_size` of them.
     """
     tokenizer = untrained_word_tokenizer()
     counts = count_words(tokenizer, *count_pieces(texts))
     words = sorted((word for word, count in counts.items() if count >= min_frequency), key=lambda w: (-counts[w], w))
-    vocab = {word: index for index, word in enumerate([PAD, UNK, *words[: max(0, vocab_size - 2)]])}
-    tokenizer.model = models.WordLevel(vocab, unk_token=UNK)
+    tokens = [PAD, UNK, *words[: max(0, vocab_size - 2)]]
+    if char_ngram:
+        tokens += subword_tokens(tokens[2:], char_ngram, vocab_size)
+    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer.model = models.WordPiece(vocab, unk_token=UNK) if char_ngram else models.WordLevel(vocab, unk_token=UNK)
     return _fast_tokenizer(tokenizer, max_length)
 
 

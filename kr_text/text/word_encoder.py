@@ -106,7 +106,7 @@ class WordEncoder:
         self.marked.encode_special_tokens = tokenizer.encode_special_tokens  # the string lacks this
         vocab = tokenizer.get_vocab()
         self.mark_id = vocab.setdefault(MARK, len(vocab))
-        self.marked.model = type(tokenizer.model)(vocab, unk_token=tokenizer.model.unk_token)
+        self.marked.model = type(tokenizer.model)(vocab, unk_token=tokenizer.model.unk_token)  # WordLevel or WordPiece
         self.forget()
 
     def forget(self) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from kr_text.text.char_ngrams import CONTINUES
+
 
 class Coverage(NamedTuple):
     """Coverage of a vocabulary by a file of word vectors.
@@ -55,7 +57,8 @@ def load_word_vectors(
     file, table = Path(path), _word_table(model, tokenizer)
     weight = table.weight.detach().clone()
     special = set(tokenizer.all_special_tokens)
-    rows = {word: row for word, row in tokenizer.get_vocab().items() if word not in special}
+    vocab = tokenizer.get_vocab().items()
+    rows = {word: row for word, row in vocab if word not in special and not word.startswith(CONTINUES)}
     normalizer = tokenizer.backend_tokenizer.normalizer
     exact: set[int] = set()
     normalized: set[int] = set()

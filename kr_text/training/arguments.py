@@ -26,6 +26,8 @@ from kr_text.ranges import in_range, require_at_least
 from kr_text.text.alphabet import ALPHABETS
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
 from kr_text.training.class_weights import BALANCED, read_class_weights
+from kr_text.training.computed_recipes import AUTO, BENCHMARKS, CHOICES, computed_recipe, fixed_recipe_name
+from kr_text.training.load_data import load_for
 from kr_text.training.recipes import recipe
 
 # The argument that batches texts of similar length. transformers 5.0 and 5.1 have a flag for it.
@@ -48,6 +50,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "dataloader_num_workers": 2 if torch.accelerator.is_available() else 0,
     "use_cpu": not torch.accelerator.is_available(),  # otherwise the Trainer refuses bf16 on a CPU
 }
+
+MIN_PATIENCE = 3  # evaluations without an improvement, in a computed recipe
 
 
 def _flag(default: Any, help_text: str, **metadata: Any) -> Any:
@@ -94,6 +98,12 @@ class RunArguments:
     strict: bool = _flag(
         False,
         "refuse rows without a text or a known label, which are left out otherwise, and a test split without labels",
+    )
+    recipe: str = _flag(
+        AUTO,
+        "settings that are not given: auto computes them from the training rows, or takes the recipe of a benchmark "
+        "that is given by its name; benchmarks are the settings that all benchmarks share",
+        choices=CHOICES,
     )
     max_train_rows: int | None = _flag(None, "train on this many rows, drawn at random with seed 0")
     max_length: int | None = _flag(None, "truncate texts to this many tokens (characters for charcnn)")
@@ -178,9 +188,7 @@ def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArgument
     run = RunArguments(**{name: value for name, value in given.items() if name in RUN_FIELDS})
     training = {name: value for name, value in given.items() if name not in RUN_FIELDS}
     default_training()
-    wanted = {**_defaults(run, training), **training}
-    _check_ranges(wanted)
-    args = TrainingArguments(**wanted)
+    args = _training_arguments(run, training)
     if args.label_smoothing_factor:
         raise ValueError(
             f"label_smoothing_factor must be 0, got {args.label_smoothing_factor}: give --loss ls --loss_overrides "
@@ -204,10 +212,25 @@ def default_training() -> dict[str, Any]:
     return defaults
 
 
+def _training_arguments(run: RunArguments, given: Mapping[str, Any]) -> TrainingArguments:
+    """Training arguments of a run. Checks the given ones before it reads the data, which a computed recipe needs."""
+    name = fixed_recipe_name(run.recipe, run.dataset)
+    wanted = {**_defaults(run, given), **recipe(run.model, name or BENCHMARKS).training, **given}
+    _check_ranges(wanted)
+    args = TrainingArguments(**wanted)
+    if name is not None:
+        return args
+    with args.main_process_first(desc="data"):
+        computed = computed_recipe(run.model, load_for(run)["train"]).training
+    if run.early_stopping_patience is None and "num_train_epochs" not in given:
+        run.early_stopping_patience = max(MIN_PATIENCE, int(computed["num_train_epochs"]) // 3)
+    return TrainingArguments(**{**_defaults(run, given), **computed, **given})
+
+
 def _defaults(run: RunArguments, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Training arguments of a run for which no value is given."""
+    """Training arguments of a run that neither the recipe nor the user sets."""
     output_dir = Path("runs") / "-".join(Path(part).name for part in (run.model, run.dataset, run.loss))
-    defaults = {**TRAINING_DEFAULTS, "output_dir": str(output_dir), **recipe(run.model, run.dataset).training}
+    defaults = {**TRAINING_DEFAULTS, "output_dir": str(output_dir)}
     if metric := given.get("metric_for_best_model"):  # macro_f1 is the only metric that is better when greater
         defaults["greater_is_better"] = metric.removeprefix("eval_") == "macro_f1"
     return defaults

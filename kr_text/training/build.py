@@ -23,14 +23,16 @@ from transformers.training_args import OptimizerNames
 
 from kr_text.classifier import Classifier, class_probabilities
 from kr_text.kernels.rowwise_adagrad import RowwiseAdagrad
-from kr_text.models import MODELS, CharCNNConfig, FastTextForSequenceClassification
+from kr_text.models import MODELS, CharCNNConfig, FastTextConfig, FastTextForSequenceClassification
 from kr_text.text.alphabet import choose_alphabet
+from kr_text.text.char_ngrams import char_ngram_table
 from kr_text.text.encoding import TextEncoder
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 from kr_text.text.word_vectors import Coverage, load_word_vectors
 from kr_text.training.arguments import RunArguments
+from kr_text.training.computed_recipes import computed_recipe, fixed_recipe_name
 from kr_text.training.pretrained_head import fit_head
-from kr_text.training.recipes import recipe
+from kr_text.training.recipes import Recipe, recipe
 
 SINGLE_LABEL = "single_label_classification"
 FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}
@@ -51,33 +53,45 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
     classes = dict(enumerate(data["train"].features["label"].names))
     labels: dict[str, Any] = {"id2label": classes, "label2id": {name: index for index, name in classes.items()}}
     if run.model not in MODELS:
-        return _pretrained(run, labels)
+        return _pretrained(run, labels, recipe_for(run, data["train"]))
     config_class, model_class = MODELS[run.model]
-    config = config_class(**recipe(run.model, run.dataset).config, **labels)
+    chosen = recipe_for(run, data["train"])
+    config = config_class(**chosen.config, **labels)
     _override(config, run.config_overrides)
     config = config_class.from_dict(config.to_dict())  # checks the ranges of the overrides
-    tokenizer = _tokenizer(run, config, data["train"])
+    tokenizer = _tokenizer(run, config, chosen, data["train"])
     config.vocab_size = len(tokenizer)
     model = model_class(config)
+    if isinstance(config, FastTextConfig) and config.char_ngram:
+        sizes = config.char_ngram, config.max_char_ngrams, config.pad_token_id
+        model.char_ngrams.copy_(torch.from_numpy(char_ngram_table(tokenizer.get_vocab(), *sizes)))
     if run.word_vectors:
         coverage = load_word_vectors(model, tokenizer, run.word_vectors)
         _log_coverage(coverage, run.word_vectors, tokenizer, data["train"])
     return tokenizer, model
 
 
-def _tokenizer(run: RunArguments, config: PreTrainedConfig, rows: Dataset) -> PreTrainedTokenizerFast:
+def recipe_for(run: RunArguments, rows: Dataset) -> Recipe:
+    """The recipe of a run: of a benchmark, or computed from the training rows."""
+    name = fixed_recipe_name(run.recipe, run.dataset)
+    return computed_recipe(run.model, rows) if name is None else recipe(run.model, name)
+
+
+def _tokenizer(run: RunArguments, config: PreTrainedConfig, chosen: Recipe, rows: Dataset) -> PreTrainedTokenizerFast:
     """A tokenizer of characters for CharCNN, of the words in the training rows for the other models."""
     texts = (batch["text"].combine_chunks() for batch in rows.with_format("arrow").iter(batch_size=50_000))
     if isinstance(config, CharCNNConfig):
         alphabet = choose_alphabet(run.alphabet, texts)
         return character_tokenizer(max_length=run.max_length or config.num_frames, alphabet=alphabet)
-    return word_tokenizer(texts, **_tokenizer_sizes(run))
+    sizes = _tokenizer_sizes(run, chosen)
+    if isinstance(config, FastTextConfig):
+        sizes["char_ngram"] = config.char_ngram
+    return word_tokenizer(texts, **sizes)
 
 
-def _tokenizer_sizes(run: RunArguments) -> dict[str, Any]:
+def _tokenizer_sizes(run: RunArguments, chosen: Recipe) -> dict[str, Any]:
     """Sizes of the tokenizer from the recipe, with the run's max_length."""
-    sizes = recipe(run.model, run.dataset).tokenizer
-    return {**sizes, **({"max_length": run.max_length} if run.max_length else {})}
+    return {**chosen.tokenizer, **({"max_length": run.max_length} if run.max_length else {})}
 
 
 def _log_coverage(coverage: Coverage, file: str, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> None:
@@ -90,7 +104,9 @@ def _log_coverage(coverage: Coverage, file: str, tokenizer: PreTrainedTokenizerF
     )
 
 
-def _pretrained(run: RunArguments, labels: dict[str, Any]) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
+def _pretrained(
+    run: RunArguments, labels: dict[str, Any], chosen: Recipe
+) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
     if run.word_vectors:
         raise ValueError(f"word_vectors must be left out for a pretrained model such as {run.model}")
     with _clear_errors(run.model):
@@ -117,7 +133,7 @@ def _pretrained(run: RunArguments, labels: dict[str, Any]) -> tuple[PreTrainedTo
         )
     fresh = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
     fit_head(model, list(labels["label2id"]), [str(saved[index]) for index in sorted(saved)], fresh)
-    tokenizer.model_max_length = min(_tokenizer_sizes(run)["max_length"], tokenizer.model_max_length)
+    tokenizer.model_max_length = min(_tokenizer_sizes(run, chosen)["max_length"], tokenizer.model_max_length)
     return tokenizer, model
 
 

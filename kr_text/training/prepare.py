@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from kr_text.data.duplicates import count_duplicates, log_duplicates
-from kr_text.data.sources import DataSet, fingerprint, load_data_set
+from kr_text.data.sources import fingerprint
 from kr_text.models import MODELS
 from kr_text.text.batches import Batches, batches_for
 from kr_text.text.encoding import encode
@@ -20,6 +20,9 @@ from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.training.arguments import RunArguments
 from kr_text.training.build import build, teacher_logits
 from kr_text.training.class_weights import weights_of_classes
+from kr_text.training.computed_recipes import describe, fixed_recipe_name
+from kr_text.training.data_size import data_size
+from kr_text.training.load_data import load_data_set_for
 from kr_text.training.resume import Start, check_same_data
 
 WAYS_OUT = {  # of too many unknown tokens
@@ -100,6 +103,7 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     log_duplicates(findings.duplicates, run.dataset)
     names = data["train"].features["label"].names
     weights = weights_of_classes(run.class_weights, names, labels_of(data["train"]))
+    log_settings(run, args, data["train"])
     set_seed(args.seed)
     tokenizer, model = build(run, data)
     network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
@@ -111,6 +115,13 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     )
 
 
+def log_settings(run: RunArguments, args: TrainingArguments, rows: Dataset) -> None:
+    """Logs the size of the training rows and the settings of the run, in one line."""
+    if args.process_index == 0:
+        name = fixed_recipe_name(run.recipe, run.dataset)
+        logger.info("%s", describe(data_size(rows), args, run.early_stopping_patience, name))
+
+
 def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, encoded: Dataset, rows: Dataset) -> None:
     """Logs one line if more than 5% of the tokens of the validation rows are unknown."""
     ids, texts = (split.with_format("arrow")[:][name] for split, name in ((encoded, "input_ids"), (rows, "text")))
@@ -120,18 +131,7 @@ def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, enco
         logger.warning("%.1f%% of the tokens of the validation rows are unknown: %s", 100 * share, WAYS_OUT[kind])
 
 
-def load_for(run: RunArguments) -> DatasetDict:
-    """Loads the data of a run: the splits train, validation and test with the columns text and label."""
-    return load_data_set_for(run).splits
-
-
-def load_data_set_for(run: RunArguments) -> DataSet:
-    """Loads the data of a run, with the rows and numbers of `DataSet`."""
-    return load_data_set(
-        run.dataset,
-        text_column=run.text_column,
-        label_column=run.label_column,
-        validation_size=run.validation_size,
-        max_train_rows=run.max_train_rows,
-        strict=run.strict,
-    )
+def labels_of(rows: Dataset) -> npt.NDArray[np.int64]:
+    """(N,): the labels of rows with the columns text and label."""
+    labels: npt.NDArray[np.int64] = rows.select_columns("label").with_format("arrow")[:]["label"].to_numpy()
+    return labels

@@ -1,4 +1,4 @@
-"""Recipes: the hyper-parameters of each model on each data set, from recipes.yaml."""
+"""Recipes of the benchmarks: the hyper-parameters of each model on each data set, from recipes.yaml."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class Recipe:
 
 
 def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
-    """Recipe of a model on a data set; turns bf16 off if the hardware does not support it.
+    """Recipe of a model on a benchmark; turns bf16 off if the hardware does not support it.
 
     Args:
         model: A model in recipes.yaml; any other name gets the recipe for pretrained models.
         dataset: Name or path of the data set. Only the last part counts, without its extension. A data set that
-            recipes.yaml does not name gets the default.
+            recipes.yaml does not name gets the values that all benchmarks share.
         any_hardware: Keeps bf16 as in recipes.yaml.
     """
     recipes = _recipes()
     of_model = recipes.get(model, recipes["pretrained"])
-    default, special = of_model["default"], of_model.get(Path(dataset).name.partition(".")[0], {})
+    default, special = of_model["benchmarks"], of_model.get(Path(dataset).name.partition(".")[0], {})
     tokenizer, config, training = (
         default.get(section, {}) | special.get(section, {}) for section in ("tokenizer", "config", "training")
     )
