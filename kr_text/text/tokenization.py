@@ -52,10 +52,10 @@ def untrained_word_tokenizer() -> Tokenizer:
     """The tokenizer of `word_tokenizer`, without a vocabulary."""
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
     clean = normalizers.BertNormalizer(handle_chinese_chars=False, strip_accents=False, lowercase=True)
-    blanks = normalizers.Replace(Regex(f"[{BLANKS}]"), " ")
-    tokenizer.normalizer = normalizers.Sequence([blanks, clean, normalizers.NFC()])
+    blanks = [normalizers.Replace(blank, " ") for blank in BLANKS]
+    tokenizer.normalizer = normalizers.Sequence([*blanks, clean, normalizers.NFC()])
     characters = pre_tokenizers.Split(Regex(CHARACTER), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), characters])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([characters, pre_tokenizers.BertPreTokenizer()])
     return tokenizer
 
 

@@ -110,7 +110,7 @@ class RunArguments:
     alphabet: str = _flag(
         "auto",
         "characters that charcnn reads: zhang is the paper's 69 ASCII characters, data the most frequent characters of "
-        "the training texts; auto is data if zhang lacks more than 5% of them",
+        "the training texts; auto is data if more than one character in 20 is not in zhang",
         choices=ALPHABETS,
     )
     word_vectors: str | None = _flag(

@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 from typing import cast
@@ -107,6 +108,16 @@ def test_two_classes_train_with_a_warning(tmp_path: Path, train_small: Train) ->
     assert report["residual_labels"] is None  # there is nothing to learn
 
 
+@pytest.mark.parametrize("alphabet", ["zhang", "data"])
+def test_charcnn_has_an_input_for_each_character_of_its_alphabet(news: Path, alphabet: str) -> None:
+    flags = ["--model", "charcnn", "--config_overrides", OVERRIDES["charcnn"], "--alphabet", alphabet]
+    tokenizer, model = build_from(news, *flags)
+    letters = set("".join(load(news)["train"]["text"]).lower()) - {" "}
+    assert len(tokenizer) == model.config.vocab_size == {"zhang": 71, "data": 2 + len(letters)}[alphabet]
+    assert model.characters.weight.shape[1] == len(tokenizer) - 2
+    assert letters <= set(tokenizer.get_vocab())
+
+
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_folder_without_a_whole_model_is_refused(tmp_path: Path, news: Path, bert: Path, missing: str) -> None:
     folder = tmp_path / "part"
@@ -124,13 +135,27 @@ def test_truncated_weights_are_refused(tmp_path: Path, news: Path, bert: Path) -
         build_from(news, "--model", str(folder))
 
 
-def test_the_word_embeddings_start_from_the_word_vectors(tmp_path: Path, news: Path) -> None:
+def test_the_word_embeddings_start_from_the_word_vectors(
+    tmp_path: Path, news: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kr_text")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("bank 1 2 3 4\nunheard 5 6 7 8\n")
     tokenizer, model = build_from(news, "--config_overrides", OVERRIDES["fasttext"], "--word_vectors", str(vectors))
     row = tokenizer.get_vocab()["bank"]
     assert model.embedding.weight[row].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert model.embedding.weight.abs().gt(0.25).any(dim=1).sum() == 1  # the others are within 1 / embedding_dim
+    tokens = " ".join(load(news)["train"]["text"]).split()
+    num_words, share = len(tokenizer) - 2, 100 * tokens.count("bank") / len(tokens)
+    found = f"vectors for 1 of the {num_words} words of the vocabulary ({100 / num_words:.1f}%)"
+    assert f"{vectors}: {found}, {share:.1f}% of the tokens of the training rows" in caplog.messages
+
+
+def test_word_vectors_without_a_word_of_the_texts_are_refused(tmp_path: Path, news: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("unheard 1 2 3 4\n")
+    with pytest.raises(ValueError, match=r"^word_vectors must have words of the training texts, got .*vectors\.txt"):
+        build_from(news, "--config_overrides", OVERRIDES["fasttext"], "--word_vectors", str(vectors))
 
 
 @pytest.mark.parametrize("model", ["charcnn", "bert"])

@@ -14,7 +14,7 @@ from training_cases import Train, report_of
 LANGUAGES: dict[str, tuple[str, tuple[str, str], str]] = {
     "english": ("this week we saw the old house near town", ("cat", "dog"), " "),
     "vietnamese tones": ("hôm nay tôi đi chợ mua rau quả", ("má", "mà"), " "),
-    "hindi vowel signs": ("आज हम लोग बाजार गए और घर आए", ("दिन", "दीन"), " "),
+    "hindi vowel signs": ("आज हम लोग बाजार गए और घर आए", ("बेल", "बैल"), " "),
     "japanese dakuten": ("きょう わたし は やま に のぼる", ("かき", "かぎ"), ""),
     "chinese": ("今天 我们 一起 去 山上 看", ("太阳", "月亮"), ""),
     "thai": ("วันนี้ เรา เห็น บ้าน ใหญ่ ใกล้ ตลาด", ("หมา", "แมว"), ""),

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 from datasets import DatasetDict
 from transformers import (
     AutoTokenizer,
@@ -21,3 +22,21 @@ def test_the_tokenizer_is_built_from_training_rows_only(news: Path, run_folder: 
     vocab = set(AutoTokenizer.from_pretrained(run_folder).get_vocab()) - {"[PAD]", "[UNK]"}
     assert vocab == seen
     assert isinstance(data, DatasetDict)
+
+
+@pytest.mark.parametrize(("num_unknown", "share"), [(1, None), (2, "10.0%")])
+def test_more_than_5_percent_unknown_words_in_the_validation_rows_are_one_line(
+    num_unknown: int, share: str | None, tmp_path: Path, train_small: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two validation rows of ten words each, one or two of which are not in the training rows."""
+    new = ["zebra", "yak"][:num_unknown]
+    words = [f"{'the bank ' * 4}of {word}" for word in [*new, "city"][:2]]
+    files = {"train": ["the bank of the city", "the city of the bank"] * 10, "validation": words, "test": words}
+    for split, texts in files.items():
+        rows = "".join(f"{text},{row % 2}\n" for row, text in enumerate(texts))
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
+    train_small(tmp_path / "run", "--dataset", str(tmp_path), "--loss", "ce", "--num_train_epochs", "1")
+    lines = [message for message in caplog.messages if "unknown" in message]
+    way_out = "the training rows lack these words; more rows or a pretrained model (--model) know more"
+    expected = f"{share} of the tokens of the validation rows are unknown: {way_out}"
+    assert lines == ([expected] if share else [])
