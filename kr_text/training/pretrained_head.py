@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ def fit_head(model: PreTrainedModel, classes: Sequence[str], saved: Sequence[str
 def class_rows(model: PreTrainedModel) -> dict[str, int]:
     """The parameters whose shape depends on the number of classes, with the dimension of the classes."""
     config = copy.deepcopy(model.config)
-    config.num_labels += 1
+    config.num_labels = cast(int, config.num_labels) + 1
     with torch.device("meta"):
         wider = dict(type(model)(config).named_parameters())
     return {

@@ -6,6 +6,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from tokenizers import processors
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -14,8 +15,10 @@ from transformers import (
 )
 
 from kr_text.data import load
+from kr_text.text.character_encoder import CharacterEncoder
 from kr_text.text.encoding import TextEncoder, encode, max_positions
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
+from kr_text.text.word_encoder import WordEncoder
 
 TEXTS = [
     "the bank of the city",
@@ -143,3 +146,12 @@ def test_roberta_positions_start_after_the_padding_index() -> None:
     with pytest.raises((IndexError, RuntimeError)):
         roberta(input_ids=torch.full((1, 19), 5))
     assert max_positions(BertForSequenceClassification(BertConfig(**sizes))) == 20
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_a_saved_tokenizer_is_encoded_by_lookup_as_before(kind: str, tmp_path: Path) -> None:
+    tokenizer = words() if kind == "words" else character_tokenizer(max_length=20, alphabet="ab\u00e9")
+    tokenizer.save_pretrained(tmp_path)
+    encoder = TextEncoder(AutoTokenizer.from_pretrained(tmp_path))
+    assert type(encoder.encoder) is (WordEncoder if kind == "words" else CharacterEncoder)
+    assert encoder(TEXTS) == TextEncoder(tokenizer)(TEXTS)

@@ -328,3 +328,9 @@ def test_a_parser_shows_the_defaults_of_the_fields_and_raises_errors() -> None:
     assert parser.get_default("num_train_epochs") == TrainingArguments.num_train_epochs
     with pytest.raises(ValueError, match="unrecognized arguments: --modle"):
         parser.parse_args(["--modle", "fasttext"])
+
+
+def test_only_charcnn_takes_an_alphabet() -> None:
+    assert parse("--model", "charcnn", "--alphabet", "data")[0].alphabet == "data"
+    with pytest.raises(ValueError, match=r"^alphabet must be left out for fasttext, got zhang; charcnn takes one$"):
+        parse("--alphabet", "zhang")

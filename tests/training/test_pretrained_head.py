@@ -52,12 +52,14 @@ def save(folder: Path, kind: str, names: list[str], *, tokenizer: bool = True, *
     model.save_pretrained(folder)
     if tokenizer:
         word_tokenizer([["one two three"]], vocab_size=10, max_length=9).save_pretrained(folder)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load(folder: Path, names: list[str]) -> PreTrainedModel:
     torch.manual_seed(1)
-    model = build(RunArguments(model=str(folder)), rows(names))[1].eval()
+    model = build(RunArguments(model=str(folder)), rows(names))[1]
+    model.eval()
     assert model.config.id2label == dict(enumerate(names))
     return model
 
