@@ -26,6 +26,7 @@ from kr_text.data.headers import (
     find_texts,
     match,
     report_separator,
+    report_synonyms,
     report_weights,
 )
 
@@ -117,6 +118,7 @@ def _find_columns(
     own_texts = find_texts(columns, got["train"], where["train"])
     own_label = find_label(columns, got["train"], where["train"])
     own_label = own_label or find_column(columns.label or "label", got["train"], where["train"])
+    report_synonyms(columns, own_texts, own_label, where["train"])
     report_weights(got["train"], [*own_texts, own_label], where["train"])
     texts, labels = {"train": own_texts}, {"train": own_label}
     for split in [split for split in got if split != "train"]:

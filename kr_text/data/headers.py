@@ -51,7 +51,7 @@ def find_texts(names: ColumnNames, got: Sequence[str], where: str) -> list[str]:
         ValueError: If a column is missing, or several columns match.
     """
     by_default = names.text is None and not names.strict and match("text", got, where) is None
-    if by_default and (found := _synonym("text", TEXT_SYNONYMS, got, where)):
+    if by_default and (found := _synonym(TEXT_SYNONYMS, got)):
         return [found]
     return [find_column(name, got, where) for name in split_names(names.text)]
 
@@ -64,7 +64,7 @@ def find_label(names: ColumnNames, got: Sequence[str], where: str) -> str | None
     """
     found = match(names.label or "label", got, where)
     if found is None and names.label is None and not names.strict:
-        found = _synonym("label", LABEL_SYNONYMS, got, where)
+        found = _synonym(LABEL_SYNONYMS, got)
     return found
 
 
@@ -95,12 +95,19 @@ def match(name: str, got: Sequence[str], where: str) -> str | None:
     return found[0] if found else None
 
 
-def _synonym(name: str, synonyms: Sequence[str], got: Sequence[str], where: str) -> str | None:
+def _synonym(synonyms: Sequence[str], got: Sequence[str]) -> str | None:
     found = [column for column in got if _plain(column) in synonyms]
-    if len(found) != 1:
-        return None
-    logger.warning("%s: no column %r, so %r is the %s; name another with %s_column", where, name, *found, name, name)
-    return found[0]
+    return found[0] if len(found) == 1 else None
+
+
+def report_synonyms(names: ColumnNames, texts: Sequence[str], label: str | None, where: str) -> None:
+    """Logs which columns were taken for the text and the label because of a synonym."""
+    found = [("text", texts[0])] if names.text is None else []
+    found += [("label", label)] if names.label is None and label is not None else []
+    for name, column in found:
+        if _plain(column) != name:
+            message = "%s: no column %r, so %r is the %s; name another with %s_column"
+            logger.warning(message, where, name, column, name, name)
 
 
 def report_weights(got: Sequence[str], used: Sequence[str], where: str) -> None:

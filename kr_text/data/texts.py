@@ -9,7 +9,7 @@ from datasets import Features
 
 from kr_text.data.columns import join_texts
 from kr_text.data.files import column_names, column_types, is_csv, is_parquet, is_table, read_tables, records
-from kr_text.data.headers import ColumnNames, find_column, find_texts, report_separator, require_texts
+from kr_text.data.headers import ColumnNames, find_column, find_texts, report_separator, report_synonyms, require_texts
 
 
 def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
@@ -31,7 +31,9 @@ def read_texts(path: str, text_column: str | None = None) -> Iterator[str]:
     if not is_parquet(file) and next(records(file), None) is None:  # an empty file has no header, and no texts
         return
     report_separator(file)
-    columns = find_texts(ColumnNames(text_column, None), column_names(file), path)
+    names = ColumnNames(text_column, None)
+    columns = find_texts(names, column_names(file), path)
+    report_synonyms(names, columns, None, path)
     types = column_types(file, columns)
     schema = pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in types])
     require_texts(columns, Features.from_arrow_schema(schema), path)
