@@ -99,14 +99,11 @@ def texts_only(source: Source) -> Dataset | None:
     return _map(source.unlabelled, _to_text, Features({"text": Value("string")}), source)
 
 
-def lacks_labels(rows: Dataset, train: Dataset, label_column: str) -> bool:
-    """Whether every label is missing: null, empty, or -1 where -1 is no class of train."""
+def lacks_labels(rows: Dataset, label_column: str, class_names: Sequence[str]) -> bool:
+    """Whether every label is missing: null, empty, or -1 where -1 is no class."""
     values = {_label_name(value) for value in rows.unique(label_column)}
-    if not values <= {"", "-1"}:
-        return False
-    if "-1" not in values or isinstance(train.features[label_column], ClassLabel):
-        return True
-    return "-1" not in {_label_name(value) for value in train.unique(label_column)}
+    numbered = isinstance(rows.features[label_column], ClassLabel)  # numbered classes start at 0
+    return values <= {"", "-1"} and (numbered or "-1" not in values or "-1" not in class_names)
 
 
 def _map(dataset: Dataset, function: Any, features: Features, source: Source, **settings: Any) -> Dataset:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features
 
 from kr_text.data.arrow_cache import read_files
-from kr_text.data.columns import Source, lacks_labels, require_equal_class_names
+from kr_text.data.columns import Source, lacks_labels, require_equal_class_names, sorted_class_names
 from kr_text.data.files import (
     SUFFIXES,
     column_names,
@@ -18,6 +18,7 @@ from kr_text.data.files import (
     is_parquet,
     is_table,
     listed,
+    records,
 )
 from kr_text.data.headers import (
     ColumnNames,
@@ -93,6 +94,9 @@ def _from_files(files: dict[str, Path], columns: ColumnNames, cache_dir: Any) ->
     texts, labels = _find_columns({split: column_names(file) for split, file in files.items()}, columns, where)
     for file in files.values():
         report_separator(file)
+    if "test" in labels and not columns.strict and _has_other_empty_labels(files, labels):
+        del labels["test"]
+        logger.warning("%s: every label is missing", files["test"])
     names = {split: [*texts[split], label] for split, label in labels.items()}
     labelled = {split: files[split] for split in names}
     in_parquet = {split: _label_type(file, labels[split]) for split, file in labelled.items() if is_parquet(file)}
@@ -129,6 +133,16 @@ def _find_columns(
         else:
             labels[split] = find_column(own_label, got[split], where[split])
     return texts, labels
+
+
+def _has_other_empty_labels(files: dict[str, Path], labels: dict[str, str]) -> bool:
+    """Whether the labels of a JSON test file have another type than those of train, and all are null, "" or -1."""
+    if is_csv(files["test"]) or is_parquet(files["test"]):
+        return False
+    types = {split: column_types(files[split], [labels[split]]).types for split in ("train", "test")}
+    if types["train"] == types["test"]:
+        return False
+    return all(record.get(labels["test"]) in (None, "", -1) for record in records(files["test"]))
 
 
 def _label_type(file: Path, label_column: str) -> Any:
@@ -180,7 +194,8 @@ def _named_splits(splits: DatasetDict, where: str) -> DatasetDict:
 def _without_unlabelled(source: Source) -> Source:
     """Moves a test split without any labels to `Source.unlabelled`."""
     splits, label = source.splits, source.label_column
-    if "test" in splits and lacks_labels(splits["test"], splits["train"], label):
+    names = sorted_class_names(splits["train"].unique(label))
+    if "test" in splits and lacks_labels(splits["test"], label, names):
         logger.warning("%s: every label is missing", source.where["test"])
         source.unlabelled = splits.pop("test")
     return source

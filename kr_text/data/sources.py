@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import datasets
 from datasets import Dataset, DatasetDict
 
-from kr_text.data.columns import Converted, Source, text_and_label, texts_only
+from kr_text.data.columns import Converted, Source, lacks_labels, text_and_label, texts_only
 from kr_text.data.files import SUFFIXES, column_names, is_table, listed
 from kr_text.data.folders import SPLIT_NAMES, from_path, from_splits
 from kr_text.data.headers import ColumnNames, find_label
@@ -31,6 +31,8 @@ HUB_DATASETS = {
     ),
     "yelp_review_full": ("Yelp/yelp_review_full", "text", "label"),
 }
+
+WITHOUT_LABELS = "`kr-text predict` classifies texts without labels"
 
 
 class DataSet(NamedTuple):
@@ -159,7 +161,8 @@ def load_rows(
 ) -> Dataset:
     """Loads all rows of one file, with labels from the given classes; the file need not contain every class.
 
-    Labels are matched by class name, also where a Parquet file numbers its classes in another order.
+    Labels are matched by class name, also where a Parquet file numbers its classes in another order. Rows without a
+    text, or with a label that is not in `class_names`, are left out and logged.
 
     Args:
         file: File to load.
@@ -170,25 +173,23 @@ def load_rows(
         cache_dir: As for `load`.
 
     Raises:
-        ValueError: If a row is malformed or its label is not in `class_names`, with its number; if a Parquet file names
-            classes that are not in `class_names`, or `file` is a folder.
+        ValueError: If a row is malformed, with its number; if the file has no labels, or more than 5% of its rows lack
+            a text or a label in `class_names`; if a Parquet file names classes that are not in `class_names`, or `file`
+            is a folder.
     """
     if Path(file).is_dir():
         raise ValueError(f"{file} must be a file, got a folder: pass one of its files, or read its splits with `load`")
     columns = ColumnNames(text_column, label_column, strict)
-    if is_table(Path(file)):
-        _require_a_label(Path(file), columns)
-    source = from_path(Path(file), columns, cache_dir)
-    return text_and_label(source, list(class_names), strict=strict).splits["train"]
-
-
-def _require_a_label(file: Path, columns: ColumnNames) -> None:
-    got = column_names(file)
-    if find_label(columns, got, str(file)) is None:
+    names = column_names(Path(file)) if is_table(Path(file)) else []
+    if names and find_label(columns, names, str(file)) is None:
         raise ValueError(
-            f"{file}: columns must include {columns.label or 'label'!r} to measure a classifier, got {listed(got)}: "
-            "name another with label_column; `kr-text predict` classifies texts without labels"
+            f"{file}: columns must include {label_column or 'label'!r} to measure a classifier, got {listed(names)}: "
+            f"name another with label_column; {WITHOUT_LABELS}"
         )
+    source = from_path(Path(file), columns, cache_dir)
+    if lacks_labels(source.splits["train"], source.label_column, class_names):
+        raise ValueError(f"{file}: rows must have labels to measure a classifier, got none; {WITHOUT_LABELS}")
+    return text_and_label(source, list(class_names), strict=strict).splits["train"]
 
 
 def fingerprint(data: DatasetDict) -> str:

@@ -112,3 +112,28 @@ def test_a_classifier_is_not_measured_on_a_file_without_labels(tmp_path: Path, c
         ValueError, match=r"new\.csv: columns must include 'label' to measure .* `kr-text predict` classifies texts"
     ):
         load_rows(file, ["a", "b"], cache_dir=cache_dir)
+
+
+@pytest.mark.parametrize("label", ["", "-1"])
+def test_a_classifier_is_not_measured_on_rows_whose_labels_are_all_missing(
+    tmp_path: Path, cache_dir: str, label: str
+) -> None:
+    file = write_rows(tmp_path / "new.csv", [{"text": "new", "label": label}] * 3)
+    with pytest.raises(ValueError, match=r"new\.csv: rows must have labels to measure .* `kr-text predict` classifies"):
+        load_rows(file, ["a", "b"], cache_dir=cache_dir)
+    if label:
+        assert load_rows(file, ["-1", "1"], cache_dir=cache_dir)["label"][:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_missing_labels_in_json_may_have_another_type_than_in_train(
+    tmp_path: Path, cache_dir: str, label: int | None
+) -> None:
+    write_rows(tmp_path / "train.jsonl", header_rows(60))
+    write_rows(tmp_path / "test.jsonl", [{"text": "one", "label": label}, {"text": "two", "label": label}])
+    data = load_data_set(tmp_path, cache_dir=cache_dir)
+    assert data.unlabelled is not None
+    assert data.unlabelled["text"][:] == ["one", "two"]
+    write_rows(tmp_path / "test.jsonl", [{"text": "one", "label": -1}, {"text": "two", "label": 1}])
+    with pytest.raises(ValueError, match=r"test\.jsonl: row 1: label must be string as in .*train\.jsonl, got -1"):
+        load(tmp_path, cache_dir=cache_dir)
