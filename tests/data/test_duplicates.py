@@ -1,5 +1,4 @@
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -67,13 +66,6 @@ def test_rows_in_several_batches_are_compared() -> None:
         "validation_rows_in_train": 0,
         "test_rows_in_train": 1,
     }
-
-
-def test_a_hundred_thousand_rows_take_less_than_a_second() -> None:
-    rows = splits([(f"text {i} of some length " * 8, i % 3) for i in range(100_000)])
-    began = time.process_time()
-    count_duplicates(rows)
-    assert time.process_time() - began < 1.0
 
 
 def test_each_count_above_zero_has_a_line(caplog: pytest.LogCaptureFixture) -> None:
