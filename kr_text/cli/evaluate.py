@@ -7,7 +7,10 @@ from pathlib import Path
 from kr_text.cli.parser import CommandParser, positive
 
 SUMMARY = "measure a trained classifier on labelled rows"
-DESCRIPTION = "Prints error rate, macro F1, NLL, Brier score, ECE and AURC of a trained classifier on labelled rows."
+DESCRIPTION = (
+    "Prints error rate, macro F1, NLL, Brier score, ECE and AURC of a trained classifier on labelled rows, and "
+    "precision, recall and F1 of each class."
+)
 
 
 def add_flags(parser: CommandParser) -> None:
@@ -52,10 +55,14 @@ def add_inference_flags(parser: CommandParser) -> None:
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
+    import numpy as np
     from transformers.utils.logging import disable_progress_bar
 
-    from kr_text.classifier import Classifier, evaluate
+    from kr_text.classifier import Classifier, class_probabilities
     from kr_text.data.sources import load, load_rows
+    from kr_text.evaluation.classes import class_metrics
+    from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
+    from kr_text.training.report_classes import class_table
     from kr_text.training.report_markdown import metrics_table
     from kr_text.training.settings import saved_settings
 
@@ -71,4 +78,8 @@ def _evaluate(flags: argparse.Namespace) -> None:
     else:  # the validation size of the run reproduces its splits
         data = load(flags.dataset, validation_size=trained.get("validation_size"), **columns)
         rows = data[flags.split or "test"]
-    print(metrics_table(evaluate(classifier, rows)))
+    probabilities, labels = class_probabilities(classifier, rows), np.asarray(rows["label"])
+    names = rows.features["label"].names
+    counts = confusion_matrix(probabilities, labels, len(names))
+    print(metrics_table(classification_metrics(probabilities, labels)), end="\n\n")
+    print(class_table(class_metrics(counts, names)))

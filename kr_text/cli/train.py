@@ -28,6 +28,7 @@ def _train(flags: argparse.Namespace) -> None:
 
     from kr_text.machine.process import prepare_for_training
     from kr_text.training.arguments import command_line, parse_training
+    from kr_text.training.confusion_picture import draw_confusion_matrix
     from kr_text.training.report_markdown import report_markdown
     from kr_text.training.train import train
 
@@ -35,6 +36,7 @@ def _train(flags: argparse.Namespace) -> None:
     run, args = parse_training(flags.training_flags, "kr-text train")
     report = train(run, args, command=command_line(["kr-text", *flags.argv]), started=flags.started)
     if args.process_index == 0:
+        draw_confusion_matrix(report, str(args.output_dir))
         print(report_markdown(report))
         print(f"Saved in {args.output_dir}", file=sys.stderr)
     args.distributed_state.wait_for_everyone()

@@ -219,7 +219,7 @@ def make_line(
         "key": run.key,
         "run": run.given(),
         "commit": commit,
-        "report": report,
+        "report": {**report, "mistakes": []},  # results hold no texts of the data
         "wrong_labels": wrong_labels,
         "teacher": teacher,
         "predictions": compact(saved["probabilities"], saved["labels"]),

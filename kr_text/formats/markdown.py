@@ -1,10 +1,12 @@
-"""Formats Markdown tables, and numbers as text."""
+"""Formats Markdown tables, plain text in Markdown, and numbers as text."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 Number = float | None  # None if not measured or not finite
 
 
@@ -15,6 +17,11 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     lines.insert(1, ["-" * width for width in widths])
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
+def escaped(text: str) -> str:
+    """Plain text on one line of Markdown; escapes markup, HTML, links and entities, and drops control characters."""
+    return re.sub(r"[\\`*<#]|\](?=\()|&(?=#?\w+;)", r"\\\g<0>", " ".join(CONTROL.sub(" ", text).split()))
 
 
 def format_number(value: Number, digits: int = 2) -> str:

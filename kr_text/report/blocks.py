@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from kr_text.formats.markdown import markdown_table
+from kr_text.formats.markdown import escaped, markdown_table
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,6 @@ def slug(*parts: object) -> str:
     'noise-my-data-csv-1'
     """
     return re.sub(r"[^\w-]", "-", "-".join(map(str, parts)))
-
-
-def escaped(text: str) -> str:
-    """Text on one line with the Markdown markup characters escaped."""
-    return re.sub(r"([\\`*<#])", r"\\\1", " ".join(text.split()))
 
 
 def _block_markdown(block: Block) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kr_text.formats.markdown import escaped
 from kr_text.formats.whole_files import write_text
-from kr_text.report.blocks import Figure, Paragraph, Section, Table, escaped
+from kr_text.report.blocks import Figure, Paragraph, Section, Table
 from kr_text.report.colours import css_variables
 from kr_text.report.commands import report_command
 from kr_text.report.sections import sections

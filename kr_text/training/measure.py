@@ -10,6 +10,7 @@ from scipy.special import softmax
 from transformers import TrainerState, TrainingArguments
 
 from kr_text.evaluation.calibration import at_temperature, fit_temperature
+from kr_text.evaluation.classes import class_metrics, most_confident_mistakes
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
 from kr_text.formats.markdown import Number
 from kr_text.machine.environment import Environment
@@ -19,8 +20,10 @@ from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import BatchesTrainer, ClassifierTrainers
 from kr_text.training.fit import Fitted
 from kr_text.training.prepare import Prepared
-from kr_text.training.report import Dataset, Epoch, Loss, Report, Stopping, TemperatureScaling
+from kr_text.training.report import Dataset, Epoch, Loss, Mistake, Report, Stopping, TemperatureScaling
 from kr_text.training.settings import hyper_parameters
+
+NUM_MISTAKES, MAX_TEXT = 10, 200  # mistakes in the report, and characters of their texts
 
 
 class Launch(NamedTuple):
@@ -84,6 +87,7 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
     trainer, (validation, test, seconds) = fitted.trainer, measured
     args, criterion = trainer.args, trainer.criterion
     learned = None if criterion is None else criterion.learned_residual_labels()
+    counts = confusion_matrix(test.probabilities, test.labels, len(prepared.class_names))
     return {
         "command": launch.command,
         "model": {"name": run.model, "num_parameters": sum(p.numel() for p in prepared.model.parameters())},
@@ -99,7 +103,9 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
         "validation_metrics": dict(classification_metrics(validation.probabilities, validation.labels)),
         "test_metrics": dict(classification_metrics(test.probabilities, test.labels)),
         "temperature_scaling": _temperature_scaling(validation, test),
-        "confusion_matrix": confusion_matrix(test.probabilities, test.labels, len(prepared.class_names)).tolist(),
+        "class_metrics": class_metrics(counts, prepared.class_names),
+        "mistakes": _mistakes(prepared, test),
+        "confusion_matrix": counts.tolist(),
         "residual_labels": None if learned is None else learned.tolist(),
         "label_matrices": fitted.label_matrices,
         "wall_time_seconds": {
@@ -131,6 +137,26 @@ def _loss(run: RunArguments, trainer: ClassifierTrainers) -> Loss:
         return {"name": run.loss, "settings": {}}
     settings = {**trainer.criterion.settings(), "residual_learning_rate": run.residual_learning_rate}
     return {"name": run.loss, "settings": settings}
+
+
+def _mistakes(prepared: Prepared, test: Predictions) -> list[Mistake]:
+    """The most confident mistakes on the test rows, of which only these are read."""
+    probabilities, names = test.probabilities, prepared.class_names
+    rows = most_confident_mistakes(probabilities, test.labels, NUM_MISTAKES)
+    return [
+        {
+            "text": shorten(text),
+            "label": names[test.labels[row]],
+            "prediction": names[probabilities[row].argmax()],
+            "probability": float(probabilities[row].max()),
+        }
+        for row, text in zip(rows, prepared.test_rows[rows]["text"], strict=True)
+    ]
+
+
+def shorten(text: str) -> str:
+    """The text, or its first 199 characters and an ellipsis."""
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 def _temperature_scaling(validation: Predictions, test: Predictions) -> TemperatureScaling:

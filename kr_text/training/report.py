@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from kr_text.evaluation.classes import ClassMetrics
 from kr_text.evaluation.label_matrices import LabelMatrices
 from kr_text.formats.markdown import Number
 from kr_text.machine.environment import Environment
 from kr_text.machine.process import PeakMemory
 
 PREDICTIONS_FILE = "test_predictions.safetensors"  # beside the report: probabilities and labels of the test rows
+
+PICTURE_FILE = "confusion_matrix.png"  # beside the report, if matplotlib is installed
 
 
 class Model(TypedDict):
@@ -87,6 +90,22 @@ class Stopping(TypedDict):
     stopped: bool
 
 
+class Mistake(TypedDict):
+    """A wrongly predicted test row.
+
+    Attributes:
+        text: Its text, at most 200 characters of it.
+        label: Its true class.
+        prediction: The predicted class.
+        probability: Probability of the predicted class.
+    """
+
+    text: str
+    label: str
+    prediction: str
+    probability: float
+
+
 class WallTime(TypedDict):
     """Elapsed seconds.
 
@@ -111,6 +130,8 @@ class Report(TypedDict):
         best_epoch: Epoch of the kept model.
         validation_metrics: Result of `classification_metrics` on the validation rows.
         test_metrics: Result of `classification_metrics` on the test rows.
+        class_metrics: Precision, recall, F1 and support of each class on the test rows.
+        mistakes: The ten wrong predictions of test rows with the highest probability; empty in a folder of results.
         confusion_matrix: (K, K), number of test rows by true class (row) and predicted class (column).
         residual_labels: (K, K), row k is the learned distribution over the classes other than k; None if the loss
             learned none.
@@ -130,6 +151,8 @@ class Report(TypedDict):
     epochs: list[Epoch]
     validation_metrics: dict[str, Number]
     test_metrics: dict[str, Number]
+    class_metrics: list[ClassMetrics]
+    mistakes: list[Mistake]
     temperature_scaling: TemperatureScaling
     confusion_matrix: list[list[int]]
     residual_labels: list[list[float]] | None

@@ -4,17 +4,17 @@ report.md is always `report_markdown` of the content of report.json. A number th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from kr_text.data.duplicates import COUNTS
-from kr_text.formats.markdown import Number, format_number, markdown_table
+from kr_text.formats.markdown import Number, escaped, format_number, markdown_table
 from kr_text.formats.whole_files import finite, write_json, write_text
 from kr_text.training.report import Report
+from kr_text.training.report_classes import class_table, confusion_section, mistakes_section
 from kr_text.training.unlabelled import UNLABELLED_FILE
 
-MAX_CONFUSION_CLASSES = 20  # a larger table is unreadable
 NUM_RELATED = 3  # classes that are named for each class
 METRICS = {  # name: (unit, what it means)
     "error_rate": ("%", "share of rows with a wrong prediction; lower is better"),
@@ -41,7 +41,9 @@ def report_markdown(report: Report) -> str:
     sections = [
         _summary(report),
         _test_metrics(report),
-        _confusion_matrix(report),
+        f"## Classes\n\n{class_table(report['class_metrics'])}",
+        confusion_section(report["dataset"]["class_names"], report["confusion_matrix"]),
+        mistakes_section(report["mistakes"]),
         _training_curve(report),
         _class_relations(report),
         _data(report),
@@ -55,7 +57,7 @@ def report_markdown(report: Report) -> str:
 def _summary(report: Report) -> str:
     model, data = report["model"], report["dataset"]
     return (
-        f"# {model['name']} on {data['name']}, trained with {report['loss']['name']}\n\n"
+        f"# {escaped(model['name'])} on {escaped(data['name'])}, trained with {report['loss']['name']}\n\n"
         f"Test error {format_number(report['test_metrics']['error_rate'])}% on {data['num_test_rows']:,} rows. "
         f"{model['num_parameters']:,} parameters, {len(data['class_names'])} classes, "
         f"{data['num_train_rows']:,} training and {data['num_validation_rows']:,} validation rows, "
@@ -73,31 +75,14 @@ def metrics_table(metrics: Mapping[str, Number]) -> str:
 def _test_metrics(report: Report) -> str:
     scaling = report["temperature_scaling"]
     nll, ece = (format_number(scaling["test_metrics"][name], 4) for name in ("nll", "ece"))
+    weighted = report["loss"]["settings"].get("class_weights") or report["class_sampling"]
     return (
         "## Test metrics\n\n"
         + metrics_table(report["test_metrics"])
         + f"\n\nWith temperature scaling at {format_number(scaling['temperature'])}, the temperature with the lowest "
         f"NLL on the validation rows: NLL {nll}, ECE {ece}."
+        + (" Training weighs or samples the rows by class; in the metrics each row counts once." if weighted else "")
     )
-
-
-def _confusion_matrix(report: Report) -> str:
-    names, counts = report["dataset"]["class_names"], report["confusion_matrix"]
-    errors = [_percent(sum(row) - row[k], sum(row)) for k, row in enumerate(counts)]
-    if len(names) <= MAX_CONFUSION_CLASSES:
-        text = "Test rows by true class (down) and predicted class (across)."
-        headings = ["true class", *names, "error, %"]
-        rows = [[names[k], *map(str, row), errors[k]] for k, row in enumerate(counts)]
-    else:
-        text = "Number of test rows of each class, and its most frequent wrong prediction."
-        headings = ["true class", "rows", "error, %", "most often predicted as"]
-        rows = [[names[k], str(sum(row)), errors[k], _frequent_mistake(k, row, names)] for k, row in enumerate(counts)]
-    return f"## Confusion matrix\n\n{text}\n\n" + markdown_table(headings, rows)
-
-
-def _frequent_mistake(true_class: int, counts: Sequence[int], names: Sequence[str]) -> str:
-    wrong = [0 if k == true_class else count for k, count in enumerate(counts)]
-    return f"{names[wrong.index(max(wrong))]} ({max(wrong)})" if max(wrong) else "none"
 
 
 def _training_curve(report: Report) -> str:
@@ -125,7 +110,7 @@ def _training_curve(report: Report) -> str:
 
 def _class_relations(report: Report) -> str:
     heading = "## What the loss learned\n\n"
-    residual_labels, names = report["residual_labels"], report["dataset"]["class_names"]
+    residual_labels, names = report["residual_labels"], [escaped(name) for name in report["dataset"]["class_names"]]
     if residual_labels is None:
         return heading + "No residual labels."
     rows = []
@@ -183,7 +168,3 @@ def _environment(report: Report) -> str:
         *([name, version] for name, version in machine["versions"].items()),
     ]
     return "## Environment\n\n" + markdown_table(["what", "value"], rows)
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f}" if whole else "n/a"

@@ -19,14 +19,12 @@ from transformers import TrainingArguments
 from kr_text.formats.overrides import differences
 from kr_text.trainer.residual_checkpoint import RESIDUAL_FILE
 from kr_text.training.arguments import RunArguments
-from kr_text.training.report import PREDICTIONS_FILE
+from kr_text.training.report import PICTURE_FILE, PREDICTIONS_FILE
 from kr_text.training.settings import DATA, method_settings, saved_settings
 from kr_text.training.unlabelled import UNLABELLED_FILE
 
-REMOVED = (
-    *("report.json", "report.md", "config.json", "model*.safetensors*"),
-    *(RESIDUAL_FILE, PREDICTIONS_FILE, UNLABELLED_FILE),
-)
+REPORTS = ("report.json", "report.md", PICTURE_FILE)
+REMOVED = (*REPORTS, "config.json", "model*.safetensors*", RESIDUAL_FILE, PREDICTIONS_FILE, UNLABELLED_FILE)
 
 
 class Start(NamedTuple):

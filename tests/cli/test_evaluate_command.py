@@ -3,10 +3,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from kr_text.classifier import Classifier, evaluate
+from kr_text.classifier import Classifier, class_probabilities, evaluate
 from kr_text.data.sources import load
+from kr_text.evaluation.classes import class_metrics
+from kr_text.evaluation.metrics import confusion_matrix
+from kr_text.training.report_classes import class_table
 from kr_text.training.report_markdown import metrics_table
 
 Main = Callable[..., int]
@@ -16,7 +20,12 @@ def test_evaluate_prints_the_metrics_of_the_split(
     kr_text: Main, capsys: pytest.CaptureFixture[str], run_folder: Path, news: Path
 ) -> None:
     classifier, data = Classifier(str(run_folder)), load(news)
-    tables = {split: f"{metrics_table(evaluate(classifier, data[split]))}\n" for split in ("test", "validation")}
+    tables = {}
+    for split in ("test", "validation"):
+        rows = data[split]
+        counts = confusion_matrix(class_probabilities(classifier, rows), np.asarray(rows["label"]), 6)
+        classes = class_table(class_metrics(counts, rows.features["label"].names))
+        tables[split] = f"{metrics_table(evaluate(classifier, rows))}\n\n{classes}\n"
     assert kr_text("evaluate", str(run_folder), "--dataset", str(news)) == 0
     assert capsys.readouterr().out == tables["test"]
     assert kr_text("evaluate", str(run_folder), "--dataset", str(news), "--split", "validation") == 0

@@ -25,6 +25,10 @@ def test_train_prints_the_report_and_its_folder(trained: Trained) -> None:
     assert "Warning" not in done.stderr
 
 
+def test_the_folder_has_a_picture_of_the_confusion_matrix(trained: Trained) -> None:
+    assert (trained[0] / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_report_has_the_command_line(trained: Trained, small_flags: list[str]) -> None:
     folder, _ = trained
     report = json.loads((folder / "report.json").read_text())

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from kr_text.formats.markdown import format_number, format_p_value, markdown_table
+from kr_text.formats.markdown import escaped, format_number, format_p_value, markdown_table
 
 
 def test_a_table_has_columns_of_equal_width() -> None:
@@ -11,6 +11,21 @@ def test_a_table_has_columns_of_equal_width() -> None:
 
 def test_pipes_are_escaped_and_line_breaks_become_spaces() -> None:
     assert markdown_table(["name"], [["a|b\nc"]]).splitlines()[-1] == "| a\\|b c |"
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("AT&T, 5 > 3, a_b [1] (2)", "AT&T, 5 > 3, a_b [1] (2)"),  # plain as it is
+        ("<script>alert(1)</script>", r"\<script>alert(1)\</script>"),
+        ("*x* `y` #1 \\n", r"\*x\* \`y\` \#1 \\n"),
+        ("![i](http://x) [l](y)", r"![i\](http://x) [l\](y)"),
+        ("&lt;b&gt; &#60; & b", r"\&lt;b\&gt; \&\#60; & b"),
+        ("one\ntwo\t\x1b[31m\u2028three\x85", "one two [31m three"),
+    ],
+)
+def test_plain_text_is_escaped(text: str, markdown: str) -> None:
+    assert escaped(text) == markdown
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,6 @@ def test_settings_are_json() -> None:
         ({"weight": 1.5}, r"weight must be in \[0, 1\], got 1.5"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistillationLoss(3, **settings)

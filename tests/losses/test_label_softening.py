@@ -25,7 +25,8 @@ LOSSES = {**SOFTENING_LOSSES, **KR_VARIANTS}
 
 def make(name: str) -> SofteningLoss:
     torch.manual_seed(0)
-    return LOSSES[name](3, **({"num_features": 2} if name == "lcm" else {}))
+    settings: dict[str, Any] = {"num_features": 2} if name == "lcm" else {}
+    return LOSSES[name](3, **settings)
 
 
 def call(criterion: SofteningLoss, logits: Tensor, labels: Tensor = LABELS) -> Tensor:

@@ -10,6 +10,7 @@ from kr_text.classifier import Classifier
 from kr_text.data.duplicates import COUNTS
 from kr_text.data.sources import load
 from kr_text.evaluation.calibration import at_temperature, fit_temperature
+from kr_text.evaluation.classes import class_metrics, most_confident_mistakes
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
 from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.models import FastTextForSequenceClassification
@@ -92,6 +93,19 @@ def test_the_report_agrees_with_the_saved_predictions(run_folder: Path, news: Pa
     probabilities, labels = predictions(run_folder)
     assert report["test_metrics"] == classification_metrics(probabilities, labels)
     assert report["confusion_matrix"] == confusion_matrix(probabilities, labels, 6).tolist()
+    names = report["dataset"]["class_names"]
+    assert report["class_metrics"] == class_metrics(report["confusion_matrix"], names)
+    texts, wrong = load(news)["test"]["text"], most_confident_mistakes(probabilities, labels, 10)
+    assert report["mistakes"] == [
+        {
+            "text": texts[row] if len(texts[row]) <= 200 else f"{texts[row][:199]}…",
+            "label": names[labels[row]],
+            "prediction": names[probabilities[row].argmax()],
+            "probability": probabilities[row].max(),
+        }
+        for row in wrong
+    ]
+    assert len(wrong) == 10
     assert report["dataset"] == {
         "name": "tiny_news",
         "class_names": load(news)["test"].features["label"].names,

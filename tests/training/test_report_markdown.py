@@ -2,9 +2,11 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kr_text.data.duplicates import COUNTS
+from kr_text.evaluation.classes import class_metrics
 from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
 from kr_text.training.report import Report
 from kr_text.training.report_markdown import report_markdown, write_report
@@ -55,6 +57,11 @@ def report() -> Report:
         ],
         "validation_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
         "test_metrics": dict(classification_metrics(PROBABILITIES, LABELS)),
+        "class_metrics": class_metrics(confusion_matrix(PROBABILITIES, LABELS, 3), ["World", "Sport", "Sci|Tech"]),
+        "mistakes": [
+            {"text": "Who won\nthe | game?", "label": "Sport", "prediction": "Sci|Tech", "probability": 0.8},
+            {"text": "<script>alert(1)</script>", "label": "World", "prediction": "Sport", "probability": 0.6},
+        ],
         "temperature_scaling": {
             "temperature": 1.5,
             "test_metrics": {"nll": 0.125, "ece": 0.0625},
@@ -112,7 +119,60 @@ def test_the_confusion_matrix_has_class_names_and_the_error_of_each_class(report
     ]
 
 
-def test_many_classes_are_listed_with_their_most_frequent_mistake(report: Report) -> None:
+def test_each_class_has_precision_recall_f1_and_support(report: Report) -> None:
+    header, _, *rows = cells(report_markdown(report), "Classes")
+    assert header == ["class", "precision", "recall", "F1", "rows"]
+    assert rows == [
+        ["World", "1.0000", "0.5000", "0.6667", "2"],
+        ["Sport", "0.5000", "0.5000", "0.5000", "2"],
+        ["Sci\\|Tech", "0.0000", "n/a", "0.0000", "0"],
+    ]
+
+
+@pytest.mark.parametrize(("num_classes", "num_shown"), [(30, 30), (31, 20)])
+def test_of_more_than_30_classes_the_20_with_the_lowest_f1_are_listed(
+    report: Report, num_classes: int, num_shown: int
+) -> None:
+    counts = np.diag([0, *range(1, num_classes)])  # the first class has neither rows nor predictions
+    counts[:, 5] += np.arange(num_classes)  # class k has k mistakes among 2 k rows
+    counts[7, 7], counts[7, 5] = 0, 7
+    report["class_metrics"] = class_metrics(counts, [f"c{k}" for k in range(num_classes)])
+    markdown = report_markdown(report)
+    _, _, *rows = cells(markdown, "Classes")
+    assert len(rows) == num_shown
+    assert ("The 20 of 31 classes with the lowest F1, the worst first." in markdown) == (num_shown == 20)
+    if num_shown == 20:
+        assert [row[0] for row in rows[:2]] == ["c7", "c5"]
+        assert "c0" not in [row[0] for row in rows]
+
+
+def test_the_most_confident_mistakes_are_shown_with_their_escaped_texts(report: Report) -> None:
+    markdown = report_markdown(report)
+    assert cells(markdown, "Most confident mistakes")[2:] == [
+        ["0.8000", "Sci\\|Tech", "Sport", "Who won the \\| game?"],
+        ["0.6000", "Sport", "World", "\\<script>alert(1)\\</script>"],
+    ]
+    report["mistakes"] = []
+    assert "## Most confident mistakes\n\nNone.\n" in report_markdown(report)
+
+
+def test_the_report_says_that_the_metrics_are_unweighted_if_training_was_weighted(report: Report) -> None:
+    sentence = "in the metrics each row counts once"
+    assert sentence not in report_markdown(report)
+    report["loss"]["settings"]["class_weights"] = [1.0, 2.0, 1.0]
+    assert sentence in report_markdown(report)
+
+
+def test_class_names_with_markup_are_escaped_everywhere(report: Report) -> None:
+    name = "<b>*x*[y](z)"
+    report["dataset"]["class_names"][0] = report["class_metrics"][0]["name"] = name
+    report["mistakes"][0]["label"] = report["mistakes"][1]["prediction"] = name
+    markdown = report_markdown(report)
+    assert name not in markdown
+    assert markdown.count("\\<b>\\*x\\*[y\\](z)") == 2 + 1 + 2 + 3  # matrix, classes, mistakes, related classes
+
+
+def test_of_more_than_20_classes_the_most_frequent_confusions_are_listed(report: Report) -> None:
     counts = [[0] * 21 for _ in range(21)]
     counts[0][0], counts[0][3], counts[0][5] = 6, 1, 3
     counts[1][1] = 4
@@ -120,9 +180,8 @@ def test_many_classes_are_listed_with_their_most_frequent_mistake(report: Report
     report["confusion_matrix"] = counts
     report["residual_labels"] = None
     header, _, *rows = cells(report_markdown(report), "Confusion matrix")
-    assert header == ["true class", "rows", "error, %", "most often predicted as"]
-    assert rows[:2] == [["c0", "10", "40.00", "c5 (3)"], ["c1", "4", "0.00", "none"]]
-    assert len(rows) == 21
+    assert header == ["true class", "predicted as", "test rows", "share of the true class, %"]
+    assert rows == [["c0", "c5", "3", "30.00"], ["c0", "c3", "1", "10.00"]]
 
 
 def test_the_training_curve_marks_the_kept_epoch(report: Report) -> None:
@@ -141,7 +200,7 @@ def test_the_report_says_that_training_stopped_early(report: Report) -> None:
     report["early_stopping"] = {"patience": 3, "stopped": False}
     assert "stopped early" not in report_markdown(report)
     assert ["early_stopping_patience", "3"] in cells(report_markdown(report), "Settings")
-    report["early_stopping"]["stopped"] = True
+    report["early_stopping"] = {"patience": 3, "stopped": True}
     sentence = "Training stopped early, after 3 evaluations in a row without a better loss."
     assert sentence in report_markdown(report)
 

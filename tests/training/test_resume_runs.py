@@ -140,6 +140,7 @@ def test_overwriting_replaces_every_file_of_a_run(tmp_path: Path, run_folder: Pa
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
     (folder / "notes.txt").write_text("mine")
+    (folder / "confusion_matrix.png").write_text("of the old run")
     train_small(folder, "--overwrite", "--loss", "ce", "--num_train_epochs", "1")
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
