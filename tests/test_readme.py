@@ -60,7 +60,7 @@ def test_trainer_example_runs(tmp_path: Path) -> None:
 
 def test_train_commands_are_parsed_as_they_stand() -> None:
     commands = re.findall(r"^kr-text train (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
-    assert len(commands) == 2
+    assert len(commands) == 6
     for command in commands:
         run, args = parse_training(shlex.split(command), "kr-text train")
         assert run.dataset == "my_news"

@@ -29,6 +29,7 @@ GROUPS = {
         "num_train_epochs",
         "per_device_train_batch_size",
         "learning_rate",
+        "metric_for_best_model",
         "early_stopping_patience",
         "bf16",
         "seed",
@@ -44,6 +45,8 @@ TEXTS = {  # instead of the texts of TrainingArguments; --config is not a field
     "per_device_train_batch_size": "batch size on each device",
     "learning_rate": "peak learning rate",
     "bf16": "train in bfloat16",
+    "metric_for_best_model": "metric on the validation rows that chooses the epoch to keep: error_rate, macro_f1, nll, "
+    "brier_score, ece, aurc or loss",
     "seed": "seed of the initial weights, the order of the rows and dropout",
     "output_dir": "folder for the model and the report; default: runs/MODEL-DATASET-LOSS",
     "config": "YAML file with values of any of these flags; the command line wins",

@@ -37,6 +37,9 @@ class KRTrainer(Trainer):
     model's optimizer, and its own learning rate, which follows the model's schedule. Checkpoints hold S and its
     optimizer. Resuming and loading the best model restore both. `eval_loss` is plain cross-entropy for every loss.
 
+    Class weights are an argument of the loss: `loss=KRLoss(num_labels, label_smoothing=0.1, class_weights=weights)`,
+    and for cross-entropy `loss=KRLoss(num_labels, alpha=0.0, class_weights=weights)`. `eval_loss` stays unweighted.
+
     In addition to the entries of `Trainer`, the log has the means since the last log of `loss_hard`, `loss_residual`,
     `loss_update` and `js_divergence` (D_JS(p_res || q_res), Fig. 4), in nats, and of `alpha`.
 

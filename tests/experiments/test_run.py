@@ -181,6 +181,8 @@ def test_the_line_has_the_report_and_the_predictions(executed: tuple[Path, Line]
     assert (line["wrong_labels"], line["teacher"]) == (None, None)
     assert line["report"]["seed"] == 1
     assert line["report"]["peak_memory_mb"]["process"] is not None
+    assert line["report"]["mistakes"] == []  # results hold no texts of the data
+    assert len(line["report"]["class_metrics"]) == 6
     predictions = expand(line["predictions"])
     other = load_file(run_folder / PREDICTIONS_FILE)
     assert predictions.labels_digest == compact(other["probabilities"], other["labels"])["labels"]
