@@ -64,7 +64,7 @@ def test_train_commands_are_parsed_as_they_stand() -> None:
     for command in commands:
         run, args = parse_training(shlex.split(command), "kr-text train")
         assert run.dataset == "my_news"
-        assert args.output_dir in ("runs/news", "runs/rnn")
+        assert args.output_dir in ("runs/news", "runs/rnn", "runs/fasttext-my_news-kr-ls")
 
 
 def test_every_command_is_one_of_kr_text() -> None:
