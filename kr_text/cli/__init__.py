@@ -80,7 +80,12 @@ def _run_command(argv: list[str], started: float) -> None:
     if not command.takes_training_flags:  # first, since argparse would report a misspelt required flag as missing
         check_flags(argv, command.flags)
     try:
-        flags, unknown = parser.parse_known_args(argv)
+        if command is parser:
+            flags, unknown = parser.parse_known_args(argv)
+        elif command.takes_training_flags:
+            flags, unknown = command.parse_known_args(argv[1:])
+        else:  # flags may stand between the positional arguments
+            flags, unknown = command.parse_known_intermixed_args(argv[1:])
     except SystemExit:  # argparse has printed the help or the version; an error is a ValueError
         return
     if unknown and not command.takes_training_flags:

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from kr_text.cli.parser import CommandParser
+from kr_text.cli.parser import CommandParser, check_flags
+from kr_text.training.flag_names import training_flags
 
 SUMMARY = "train with several losses and seeds, and test the differences"
 DESCRIPTION = (
@@ -36,16 +37,18 @@ def _add_own_flags(parser: CommandParser) -> None:
 
 
 def _compare(flags: argparse.Namespace) -> None:
-    from kr_text.cli.help import check_training_flags, print_training_help
+    parser = CommandParser("kr-text compare", description=DESCRIPTION)
+    _add_own_flags(parser)
+    if not (flags.help or flags.help_all):
+        check_flags(flags.training_flags, [*parser.flags, *training_flags()])
+
+    from kr_text.cli.help import print_training_help
     from kr_text.experiments.comparison import OWN_FLAGS, compare, comparison_markdown
     from kr_text.machine.process import prepare_for_training
     from kr_text.training.arguments import command_line
 
-    parser = CommandParser("kr-text compare", description=DESCRIPTION)
-    _add_own_flags(parser)
     if flags.help or flags.help_all:
         return print_training_help(parser, flags.training_flags, every_flag=flags.help_all, left_out=OWN_FLAGS)
-    check_training_flags(flags.training_flags, "kr-text compare", parser.flags)
     prepare_for_training()
     command = command_line(["kr-text", *flags.argv])
     result = compare(flags.losses, flags.seeds, flags.output_dir, flags.training_flags, command=command)

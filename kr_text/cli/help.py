@@ -6,9 +6,10 @@ from dataclasses import MISSING
 from functools import partial
 from typing import Any
 
-from kr_text.cli.parser import HELP_FLAGS, CommandParser, check_flags
-from kr_text.training.arguments import FIELDS, RUN_FIELDS, TRAINING_DEFAULTS, training_parser
+from kr_text.cli.parser import HELP_FLAGS, CommandParser
+from kr_text.training.arguments import FIELDS, POSITIONAL, TRAINING_DEFAULTS, training_parser
 from kr_text.training.computed_recipes import AUTO, BENCHMARKS, fixed_recipe_name
+from kr_text.training.flag_names import ALIASES, DEVICES
 from kr_text.training.recipes import recipe
 
 GROUPS = {
@@ -31,6 +32,7 @@ GROUPS = {
         "learning_rate",
         "metric_for_best_model",
         "early_stopping_patience",
+        "device",
         "bf16",
         "seed",
         "label_matrices",
@@ -40,10 +42,11 @@ GROUPS = {
         "config",
     ],
 }
-TEXTS = {  # instead of the texts of TrainingArguments; --config is not a field
+TEXTS = {  # instead of the texts of TrainingArguments; device and config are not fields
     "num_train_epochs": "number of epochs",
     "per_device_train_batch_size": "batch size on each device",
     "learning_rate": "peak learning rate",
+    "device": f"device to train on, {', '.join(DEVICES)}; default: the accelerator if there is one",
     "bf16": "train in bfloat16",
     "metric_for_best_model": "metric on the validation rows that chooses the epoch to keep: error_rate, macro_f1, nll, "
     "brier_score, ece, aurc or loss",
@@ -72,37 +75,23 @@ def print_training_help(
         groups["other fields of TrainingArguments"] = [name for name in FIELDS if name not in shown]
     else:
         parser.epilog = f"All other fields of TrainingArguments are flags: `{parser.prog} --help-all`"
-    parser.usage = "%(prog)s [FLAGS]"
+    parser.usage = "%(prog)s [DATASET] [FLAGS]"
     parser.description = f"{parser.description} Defaults marked (recipe) are for {model} on {dataset}."
     parser.formatter_class = partial(argparse.HelpFormatter, max_help_position=32)
     for title, names in groups.items():
         group = parser.add_argument_group(title)
         for name in names:
-            group.add_argument(f"--{name}", **_settings(name, defaults.get(name, "")))
+            aliases = [f"--{alias}" for alias, field in ALIASES.items() if field == name]
+            group.add_argument(f"--{name}", *aliases, **_settings(name, defaults.get(name, "")))
     group = parser.add_argument_group("help")
     for flag, text in HELP_FLAGS.items():
         group.add_argument(flag, action="store_true", help=text)
     parser.print_help()
 
 
-def check_training_flags(argv: Sequence[str], program: str, own: Sequence[str] = ()) -> None:
-    """Raises ValueError if `argv` has a flag that a training run does not take.
-
-    Args:
-        argv: Flags of a training run.
-        program: Name of the command in messages.
-        own: Flags that are the command's own, for the suggestion in the message.
-    """
-    _, unknown = training_parser(program).parse_known_args(argv)
-    check_flags(unknown, [*own, *(f"--{name}" for name in [*FIELDS, "config"])])
-
-
 def _model_and_dataset(argv: Sequence[str]) -> tuple[str, str]:
-    parser = CommandParser()
-    for name in ("model", "dataset"):
-        parser.add_argument(f"--{name}", default=RUN_FIELDS[name].default)
-    chosen, _ = parser.parse_known_args(argv)
-    return chosen.model, chosen.dataset
+    chosen, _ = training_parser("kr-text").parse_known_args(argv)
+    return chosen.model, getattr(chosen, POSITIONAL, chosen.dataset)
 
 
 def _defaults(model: str, dataset: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -51,7 +52,7 @@ def check_flags(argv: Iterable[str], known: Sequence[str]) -> None:
         flag = argument.partition("=")[0]
         if argument == "--":
             return
-        if flag.startswith("--") and flag not in known:
+        if re.fullmatch(r"--?[A-Za-z][\w-]*", flag) and flag not in known:
             raise ValueError(f"unknown flag {flag!r}{nearest(flag, known)}")
 
 

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from kr_text.cli.parser import CommandParser
+from kr_text.cli.parser import CommandParser, check_flags
+from kr_text.training.flag_names import training_flags
 
 SUMMARY = "train a classifier and report on the test rows"
 DESCRIPTION = (
@@ -19,12 +20,12 @@ def add_flags(parser: CommandParser) -> None:
 
 
 def _train(flags: argparse.Namespace) -> None:
-    from kr_text.cli.help import check_training_flags, print_training_help
-
     if flags.help or flags.help_all:
+        from kr_text.cli.help import print_training_help
+
         parser = CommandParser("kr-text train", description=DESCRIPTION)
         return print_training_help(parser, flags.training_flags, every_flag=flags.help_all)
-    check_training_flags(flags.training_flags, "kr-text train")
+    check_flags(flags.training_flags, training_flags())
 
     from kr_text.machine.process import prepare_for_training
     from kr_text.training.arguments import command_line, parse_training

@@ -54,7 +54,9 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
             "run {grid} --fresh --engine ray",
             "fresh must have one worker and the engine local, got --engine ray",
         ),
-        ("train word", "unrecognized arguments: word"),
+        ("train {news} word", "unrecognized arguments: word"),
+        ("train {news} --dataset x", "dataset must be given once, got {news} as DATASET and x"),
+        ("train --device gpu", "argument --device: invalid choice: 'gpu' (choose from"),
         ("evaluate x", "the following arguments are required: --dataset; see `kr-text evaluate --help`"),
         ("predict x", "the following arguments are required: FILE; see `kr-text predict --help`"),
         ("predict a b c", "unexpected argument 'c'; see `kr-text predict --help`"),
@@ -83,6 +85,10 @@ def test_an_error_is_one_line_on_stderr(
     [
         ("train --learning_rte 1", "unknown flag '--learning_rte'; did you mean --learning_rate?"),
         ("train --datset=x", "unknown flag '--datset'; did you mean --dataset?"),
+        ("train --epoch 3", "unknown flag '--epoch'; did you mean --epochs?"),
+        ("train -lr 3", "unknown flag '-lr'; did you mean --lr?"),
+        ("train x --batchsize 3", "unknown flag '--batchsize'; did you mean --batch_size?"),
+        ("compare x --devise cpu", "unknown flag '--devise'; did you mean --device?"),
         ("train --confg x.yaml", "unknown flag '--confg'; did you mean --config?"),
         ("compare --num_train_epoch 1", "unknown flag '--num_train_epoch'; did you mean --num_train_epochs?"),
         ("compare --sedes 1", "unknown flag '--sedes'; did you mean --seeds?"),
@@ -98,6 +104,18 @@ def test_an_unknown_flag_is_one_line_with_the_nearest_flag(
 ) -> None:
     assert kr_text(*command.split()) == 2
     assert capsys.readouterr() == ("", f"kr-text {command.split()[0]}: {message}\n")
+
+
+@pytest.mark.parametrize("argv", [["train", "--epoch", "3"], ["compare", "--learning_rte", "1"], ["predict", "-x"]])
+def test_an_unknown_flag_is_found_before_anything_heavy_is_imported(
+    shell_environment: dict[str, str], argv: list[str]
+) -> None:
+    code = f"import sys, kr_text.cli; print(kr_text.cli.main({argv}), *sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=shell_environment, check=True)
+    code, *modules = done.stdout.split()
+    assert code == "2"
+    assert {"torch", "transformers", "numpy", "datasets"} & set(modules) == set()
 
 
 def test_ctrl_c_is_one_line_and_code_130(

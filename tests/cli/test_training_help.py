@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from kr_text.cli.help import GROUPS
 from kr_text.experiments.comparison import OWN_FLAGS
 from kr_text.training.arguments import RunArguments
+from kr_text.training.flag_names import ALIASES
 from kr_text.training.recipes import recipe
 
 Main = Callable[..., int]
@@ -70,7 +71,7 @@ def test_help_all_has_every_flag_once(help_of: Help, command: str, left_out: set
 def test_a_default_that_the_recipe_sets_is_the_default_shown(help_of: Help) -> None:
     text = help_of("train")
     training = recipe("fasttext", "synthetic_news").training
-    assert entry(text, "learning_rate") == "--learning_rate RATE peak learning rate; default: 0.05 (recipe)"
+    assert entry(text, "learning_rate").endswith("peak learning rate; default: 0.05 (recipe)")
     assert f"default: {training['num_train_epochs']} (recipe)" in entry(text, "num_train_epochs")
     assert entry(text, "max_length").endswith("default: 512 (recipe)")
     assert "default: embedding_dim=10, max_ngram=2, num_buckets=500000 (recipe)" in entry(text, "config_overrides")
@@ -85,6 +86,17 @@ def test_the_recipe_is_that_of_the_model_and_the_data_set_on_the_command_line(he
     text = help_of(command, "--model", "textrnn")
     assert entry(text, "learning_rate").endswith("default: 0.002 (recipe)")
     assert "are for textrnn on synthetic_news" in " ".join(text.split())
+
+
+def test_the_recipe_is_also_that_of_a_data_set_without_its_flag(help_of: Help) -> None:
+    assert "are for fasttext on ag_news.csv" in " ".join(help_of("train", "--epochs", "2", "ag_news.csv").split())
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_an_alias_stands_beside_its_flag(help_of: Help, command: str) -> None:
+    text = help_of(command)
+    for alias, name in ALIASES.items():
+        assert re.match(rf"--{name}( \w+)?, --{alias} [A-Z]+ \w+", entry(text, name))
 
 
 def test_other_defaults_are_those_of_the_run_or_else_of_the_trainer(help_of: Help) -> None:

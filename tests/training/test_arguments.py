@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 import kr_text.training.arguments
@@ -16,7 +17,10 @@ from kr_text.training.arguments import (
     parse_training,
     training_parser,
 )
+from kr_text.training.flag_names import training_flags
 from kr_text.training.recipes import Recipe, recipe
+
+BATCH_SIZE = "per_device_train_batch_size"
 
 
 def parse(*argv: str) -> tuple[RunArguments, TrainingArguments]:
@@ -145,8 +149,8 @@ def test_the_error_for_an_unreadable_file_names_it(config: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--learning_rat", "1"], "unrecognized arguments: --learning_rat 1"),  # no abbreviations either
-        (["word"], "unrecognized arguments: word"),
+        (["--learning_rat", "1"], "unrecognized arguments: --learning_rat"),  # no abbreviations either
+        (["word", "another"], "unrecognized arguments: another"),
         (["--loss", "hinge"], r"--loss: invalid choice: 'hinge' \(choose from"),
         (["--num_train_epochs", "many"], "num_train_epochs.*: invalid float value: 'many'"),
     ],
@@ -154,6 +158,79 @@ def test_the_error_for_an_unreadable_file_names_it(config: Path) -> None:
 def test_a_wrong_flag_is_refused(flags: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(*flags)
+
+
+ALIASED = [("epochs", "num_train_epochs", 7), ("lr", "learning_rate", 0.25), ("batch_size", BATCH_SIZE, 48)]
+
+
+@pytest.mark.parametrize(("alias", "field", "value"), ALIASED)
+def test_an_alias_sets_its_field_as_a_flag_and_in_the_file(config: Path, alias: str, field: str, value: float) -> None:
+    for _, args in (parse(f"--{alias}", str(value)), with_config(config, f"{alias}: {value}")):
+        assert getattr(args, field) == value
+    _, args = with_config(config, f"{alias}: 1", f"--{field}", str(value))
+    assert getattr(args, field) == value  # the command line wins, whichever name it uses
+
+
+@pytest.mark.parametrize(("alias", "field", "value"), ALIASED)
+def test_a_field_and_its_alias_together_are_refused(config: Path, alias: str, field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{field} must be given once, got {value}(\.0)? as {alias} and 1"):
+        parse(f"--{alias}", str(value), f"--{field}", "1")
+    with pytest.raises(ValueError, match=rf"run\.yaml: {field} must be given once, got {value} as {alias} and 1$"):
+        with_config(config, f"{alias}: {value}\n{field}: 1")
+
+
+@pytest.mark.parametrize("argv", ["my.csv --lr 1", "--lr 1 my.csv", "--lr 1 my.csv --epochs 2", "--dataset my.csv"])
+def test_the_data_set_needs_no_flag(argv: str) -> None:
+    run, args = parse(*argv.split())
+    assert (run.dataset, args.output_dir) == ("my.csv", str(Path("runs/fasttext-my.csv-kr-ls")))
+
+
+def test_the_data_set_with_and_without_its_flag_is_refused(config: Path) -> None:
+    with pytest.raises(ValueError, match=r"^dataset must be given once, got a\.csv as DATASET and b\.csv$"):
+        parse("a.csv", "--dataset", "b.csv")
+    run, _ = with_config(config, "dataset: b.csv", "a.csv")  # the command line wins
+    assert run.dataset == "a.csv"
+
+
+def test_the_device_cpu_is_the_trainers_use_cpu(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRAINING_DEFAULTS, "use_cpu", False)
+    for _, args in (parse("--device", "cpu"), with_config(config, "device: cpu")):
+        assert args.use_cpu
+        assert args.device.type == "cpu"
+    with pytest.raises(ValueError, match=r"^use_cpu must be given once, got cpu as device and False$"):
+        parse("--device", "cpu", "--use_cpu", "no")
+
+
+def test_the_device_of_an_accelerator_leaves_the_cpu_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setitem(TRAINING_DEFAULTS, "use_cpu", True)
+    _, args = parse("--device", "cuda")
+    assert not args.use_cpu
+
+
+def test_bf16_of_the_recipe_is_for_the_accelerator_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = Recipe({}, {}, {"bf16": True})
+    monkeypatch.setattr("kr_text.training.arguments.recipe", lambda *_: chosen)
+    assert parse("--device", "cpu")[1].bf16
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert not parse("--device", "cpu")[1].bf16
+    assert parse("--device", "cpu", "--bf16")[1].bf16
+
+
+@pytest.mark.parametrize("device", ["mps", "gpu"])
+def test_a_device_that_is_not_there_is_refused(config: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    message = f"device must be one that torch finds on this machine, cpu, got '{device}'$"
+    with pytest.raises(ValueError, match=rf"run\.yaml: {message}"):
+        with_config(config, f"device: {device}")
+
+
+def test_the_names_of_the_flags_are_known_without_the_parser() -> None:
+    of_parser = {flag for action in training_parser("kr-text train")._actions for flag in action.option_strings}
+    assert len(of_parser) > 150
+    assert set(training_flags()) == of_parser - {"-h", "--help"}
 
 
 def test_an_unknown_loss_in_the_file_is_refused(config: Path) -> None:
