@@ -2,12 +2,13 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
@@ -16,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 import kr_text.models  # noqa: F401  registers the four classifiers with the Auto classes
 from kr_text.data.files import listed
 from kr_text.evaluation.metrics import classification_metrics
+from kr_text.machine.devices import device_named
 from kr_text.text.batches import batches_for
 from kr_text.text.encoding import TextEncoder, max_positions
 
@@ -44,14 +46,15 @@ class Classifier:
         classifier("The team won the final.").label  # one text: a `Prediction`
         for label, probabilities in classifier(["The team won.", "Shares fell."]):  # several: an iterator of them
             print(label, probabilities[label])
+        labels = [each.label for each in classifier(frame["text"])]  # or a column of pandas, Arrow or datasets
 
     Attributes:
-        model: Model, on the accelerator if there is one.
+        model: Model, on its device.
         tokenizer: Tokenizer of the model.
         names: Class names, in the order of the logits.
     """
 
-    def __init__(self, folder: str, *, batch_size: int = 64, bf16: bool = False) -> None:
+    def __init__(self, folder: str, *, batch_size: int = 64, bf16: bool = False, device: str | None = None) -> None:
         """Loads a model and its tokenizer.
 
         Args:
@@ -59,10 +62,12 @@ class Classifier:
             batch_size: Number of texts per forward pass; FastText always takes thousands.
             bf16: Whether to compute in bfloat16. It changes the third decimal of the probabilities, and is about twice
                 as fast on hardware that supports it.
+            device: cpu, cuda or mps. Default: the accelerator if there is one.
 
         Raises:
-            ValueError: If there is no such model, or it is not a single-label classifier.
+            ValueError: If there is no such model or device, or the model is not a single-label classifier.
         """
+        place = device_named(device)
         model, tokenizer, missing = _load(folder)
         if missing:
             raise ValueError(f"model must be a trained classifier, but {folder} lacks {listed(missing)}: train it")
@@ -77,8 +82,7 @@ class Classifier:
                 f"model must have a tokenizer with a padding token, but the tokenizer of {folder} has none"
             )
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_positions(model))
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        self.model: PreTrainedModel = model.to(device or "cpu").eval()
+        self.model: PreTrainedModel = model.to(place).eval()
         self.tokenizer = tokenizer
         self._encoder = TextEncoder(tokenizer)  # built once: it serializes the whole vocabulary
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
@@ -92,18 +96,24 @@ class Classifier:
         """Classifies one text, or several in their order.
 
         Args:
-            texts: One text, or an iterable of texts, which is read in chunks of 4,096.
+            texts: One text, or several: a list or another iterable, a NumPy array, or a column of pandas, Arrow or
+                datasets. They are read in chunks of 4,096.
 
         Returns:
             The prediction for a text, an iterator over the predictions for several.
+
+        Raises:
+            ValueError: If a text is not a string, with its index from 0, when the iterator reaches its chunk.
         """
         if isinstance(texts, str):
             return next(self._predictions([texts]))
-        return self._predictions(texts)
+        return self._predictions(_elements(texts))
 
     def _predictions(self, texts: Iterable[str]) -> Iterator[Prediction]:
-        iterator = iter(texts)
+        iterator, start = iter(texts), 0
         while chunk := list(itertools.islice(iterator, CHUNK)):
+            _require_strings(chunk, start)
+            start += len(chunk)
             for row in self.probabilities(chunk).tolist():
                 yield Prediction(self.names[int(np.argmax(row))], dict(zip(self.names, row, strict=True)))
 
@@ -121,6 +131,23 @@ class Classifier:
                 logits = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
             probabilities[rows] = logits.cpu().double().softmax(dim=1).numpy()
         return probabilities
+
+
+def _elements(texts: Any) -> Iterable[Any]:
+    """The elements of a column or another iterable; those of an Arrow column as Python objects."""
+    is_column = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping)
+    if not is_column or getattr(texts, "ndim", 1) != 1:  # iterating a table gives the names of its columns
+        raise ValueError(f"texts must be a string or a column of strings, got {type(texts).__name__}")
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        slices = (texts.slice(start, CHUNK).to_pylist() for start in range(0, len(texts), CHUNK))
+        return itertools.chain.from_iterable(slices)
+    return texts
+
+
+def _require_strings(texts: list[Any], start: int) -> None:
+    for index, text in enumerate(texts, start):
+        if not isinstance(text, str):
+            raise ValueError(f"texts must be strings, got {text!r:.40} at index {index}")
 
 
 def _load(folder: str) -> tuple[Any, PreTrainedTokenizerFast, list[str]]:

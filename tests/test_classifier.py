@@ -1,11 +1,14 @@
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
@@ -76,6 +79,100 @@ def test_a_call_does_not_serialize_the_tokenizer(classifier: Classifier, monkeyp
 def test_a_string_is_one_text(classifier: Classifier) -> None:
     assert classifier("the team won the final") == next(classifier(["the team won the final"]))
     assert classifier("the team won the final").label == "sports"
+
+
+COLUMN = ["the team won the final", "inflation and the bank", ""]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        tuple(COLUMN),
+        iter(COLUMN),
+        (text for text in COLUMN),
+        np.array(COLUMN),
+        np.array(COLUMN, dtype=object),
+        pa.array(COLUMN),
+        pa.array(COLUMN, pa.large_string()),
+        pa.array(COLUMN).dictionary_encode(),
+        pa.chunked_array([COLUMN[:1], COLUMN[1:]]),
+        pd.Series(COLUMN, index=[5, 6, 7]),
+        pd.Series(COLUMN, dtype="string"),
+        pd.Series(COLUMN, dtype="category"),
+        Dataset.from_dict({"text": COLUMN})["text"],
+    ],
+    ids=lambda texts: f"{type(texts).__module__}.{type(texts).__name__}",
+)
+def test_a_column_of_any_kind_is_classified_as_the_list_of_its_texts(classifier: Classifier, texts: Any) -> None:
+    assert list(classifier(texts)) == list(classifier(COLUMN))
+
+
+def test_an_arrow_column_is_read_in_chunks(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kr_text.classifier, "CHUNK", 4)
+    labels = [each.label for each in classifier(pa.array(COLUMN * 3))]
+    assert labels == [each.label for each in classifier(COLUMN)] * 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "got"),
+    [
+        ([None, "a"], "None at index 0"),
+        (["a", 1], "1 at index 1"),
+        (["a", ["b"]], r"\['b'\] at index 1"),
+        ([b"a"], "b'a' at index 0"),
+        ([["a" * 50]], r"\['a{38} at index 0"),
+        (pd.Series(["a", math.nan]), "nan at index 1"),
+        (pd.Series(["a", None], dtype="string"), "<NA> at index 1"),
+        (pa.array(["a", None]), "None at index 1"),
+        (np.array([1, 2]), r"(np\.int64\()?1\)? at index 0"),
+        (Dataset.from_dict({"text": ["a"]}), r"{'text': 'a'} at index 0"),
+    ],
+)
+def test_an_element_that_is_no_string_is_named_by_its_index(classifier: Classifier, texts: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=rf"^texts must be strings, got {got}$"):
+        list(classifier(texts))
+
+
+def test_the_index_of_an_element_counts_the_chunks_before(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kr_text.classifier, "CHUNK", 2)
+    predictions = classifier(["a", "b", "c", 4])  # type: ignore[list-item]
+    assert len(list(itertools.islice(predictions, 2))) == 2
+    with pytest.raises(ValueError, match=r"got 4 at index 3$"):
+        next(predictions)
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (None, "NoneType"),
+        (1, "int"),
+        (b"a text", "bytes"),
+        ({"text": ["a"]}, "dict"),
+        (pd.DataFrame({"text": ["a"]}), "DataFrame"),
+        (np.array([["a"]]), "ndarray"),
+        (np.array("a"), "ndarray"),
+        (pa.table({"text": ["a"]}), "Table"),
+    ],
+)
+def test_what_is_no_column_is_refused_at_once(classifier: Classifier, texts: Any, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"^texts must be a string or a column of strings, got .*{kind}$"):
+        classifier(texts)
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_model_is_loaded() -> None:
+    with pytest.raises(ValueError, match=r"^device must be one that torch finds on this machine, cpu.*, got 'tpu'$"):
+        Classifier("no such folder", device="tpu")
+
+
+def test_the_device_may_be_the_cpu_where_there_is_an_accelerator(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert Classifier(str(run_folder), device="cpu").model.device.type == "cpu"
+    assert Classifier(str(run_folder)).model.device.type == "meta"
 
 
 @pytest.fixture

@@ -2,9 +2,18 @@
 
 import argparse
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kr_text.cli.parser import CommandParser, positive
+from kr_text.training.flag_names import DEVICES
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from kr_text.training.arguments import RunArguments
 
 SUMMARY = "measure a trained classifier on labelled rows"
 DESCRIPTION = (
@@ -16,9 +25,9 @@ DESCRIPTION = (
 def add_flags(parser: CommandParser) -> None:
     """Adds the flags of `kr-text evaluate`."""
     add_model(parser)
+    parser.add_argument("data", nargs="?", metavar="DATASET", help="the same as --dataset")
     parser.add_argument(
         "--dataset",
-        required=True,
         help="ag_news, yahoo_answers, yelp_review_full, synthetic_news, another id on the Hub, a folder with train and "
         "test files, or one file",
     )
@@ -30,9 +39,9 @@ def add_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--text_column",
         metavar="COLUMN",
-        help="column with the text; several columns, separated by commas, are joined; default: text",
+        help="column with the text; several columns, separated by commas, are joined; default: that of the training",
     )
-    parser.add_argument("--label_column", metavar="COLUMN", help="column with the class; default: label")
+    parser.add_argument("--label_column", metavar="COLUMN", help="column with the class; default: as for the text")
     add_inference_flags(parser)
     parser.set_defaults(execute=_evaluate)
 
@@ -52,34 +61,84 @@ def add_inference_flags(parser: CommandParser) -> None:
         help="texts in a batch; default: %(default)s",
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16, which is faster if supported")
+    parser.add_argument(
+        "--device", choices=DEVICES, help="device to compute on; default: the accelerator if there is one"
+    )
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
+    dataset = flags.data or flags.dataset
+    if dataset is None:
+        raise ValueError("the following arguments are required: DATASET; see `kr-text evaluate --help`")
+    if flags.data and flags.dataset:
+        raise ValueError(f"dataset must be given once, got {flags.data} as DATASET and {flags.dataset}")
+
     import numpy as np
     from transformers.utils.logging import disable_progress_bar
 
     from kr_text.classifier import Classifier, class_probabilities
-    from kr_text.data.sources import load, load_rows
     from kr_text.evaluation.classes import class_metrics
     from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
     from kr_text.training.report_classes import class_table
     from kr_text.training.report_markdown import metrics_table
-    from kr_text.training.settings import saved_settings
 
     disable_progress_bar()
-    classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16)
-    columns = {"text_column": flags.text_column, "label_column": flags.label_column}
-    trained = saved_settings(Path(flags.model)) or {}
-    in_training = Path(trained.get("dataset", "")).name == Path(flags.dataset).name
-    if flags.split is None and Path(flags.dataset).is_file() and not in_training:
-        rows = load_rows(flags.dataset, classifier.names, **columns)
-        message = "%s: measured on all %d rows; if the model was trained on this file, give --split test"
-        logging.getLogger("kr_text").warning(message, flags.dataset, rows.num_rows)
-    else:  # the validation size of the run reproduces its splits
-        data = load(flags.dataset, validation_size=trained.get("validation_size"), **columns)
-        rows = data[flags.split or "test"]
+    classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16, device=flags.device)
+    rows, which = _rows(dataset, flags, classifier.names)
+    print(f"{rows.num_rows:,} rows of {dataset}: {which}\n")
     probabilities, labels = class_probabilities(classifier, rows), np.asarray(rows["label"])
     names = rows.features["label"].names
     counts = confusion_matrix(probabilities, labels, len(names))
     print(metrics_table(classification_metrics(probabilities, labels)), end="\n\n")
     print(class_table(class_metrics(counts, names)))
+
+
+def _rows(dataset: str, flags: argparse.Namespace, names: Sequence[str]) -> tuple["Dataset", str]:
+    """The rows to measure on, and which rows of the data they are."""
+    from kr_text.data.sources import fingerprint, load_rows
+    from kr_text.training.load_data import load_for
+    from kr_text.training.settings import DATA, saved_settings
+
+    trained = saved_settings(Path(flags.model)) or {}
+    run = _run_on(dataset, flags, trained)
+    if flags.split is None and Path(dataset).is_file() and not _holds_training_data(run, trained.get(DATA)):
+        unknown = "" if DATA in trained else "; whether the model was trained on some of them is not known"
+        rows = load_rows(dataset, names, text_column=run.text_column, label_column=run.label_column)
+        return rows, f"all of them{unknown}"
+    data, split = load_for(run), flags.split or "test"
+    same = fingerprint(data) == trained.get(DATA)
+    return data[split], f"the {split} split" + (" of the data that the model was trained on" if same else "")
+
+
+def _run_on(dataset: str, flags: argparse.Namespace, trained: dict[str, Any]) -> "RunArguments":
+    """The arguments that load a data set as the run of the model has loaded its own."""
+    from kr_text.training.arguments import RUN_FIELDS, RunArguments
+
+    columns = {name: value for name in ("text_column", "label_column") if (value := getattr(flags, name))}
+    settings = {name: value for name, value in trained.items() if name in RUN_FIELDS}
+    return RunArguments(**{**settings, **columns, "dataset": dataset})
+
+
+def _holds_training_data(run: "RunArguments", data_fingerprint: str | None) -> bool:
+    """Whether a file has the rows that the model was trained on: cut in the same way, they give the same splits."""
+    from kr_text.data.sources import fingerprint
+    from kr_text.training.load_data import load_for
+
+    if data_fingerprint is None:
+        return False
+    with _only_errors_logged():
+        try:
+            return fingerprint(load_for(run)) == data_fingerprint
+        except ValueError:  # the rows cannot be cut, so no run was trained on them
+            return False
+
+
+@contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    logger = logging.getLogger("kr_text.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

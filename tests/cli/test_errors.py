@@ -39,7 +39,14 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
             "predict {missing} -",
             "model must be a saved classifier's folder, or an id OWNER/NAME on the Hub, got '{missing}'",
         ),
-        ("predict {run} {missing}", "{missing}: No such file or directory"),
+        ("predict {run} {missing}", "input must be a file that exists, or a text, got '{missing}'; pass a text that"),
+        ("predict {run} missing.csv", "input must be a file that exists, or a text, got 'missing.csv'; pass a text"),
+        ("predict {run} missing.txt", "input must be a file that exists, or a text, got 'missing.txt'; pass a text"),
+        ("predict {run} text --text_column a", "text_column must be left out where the input has no columns, got a"),
+        ("predict {run} {bad} --output_file {bad}", "output_file must not be the input, got {bad} for both"),
+        ("predict {run} {bad} --output_file {empty}", "output_file must be a file, got {empty}"),
+        ("predict {run} {bad} --output_file {new}/a", "output_file must be in a folder that exists, got {new}/a"),
+        ("predict {run} {bad} --output_file {new}", "{bad}: row 2: must have 2 fields, got 3: a, b, c"),
         ("predict {run} {empty}", "{empty}: Is a directory"),
         ("predict {run} {bad}", "{bad}: row 2: must have 2 fields, got 3: a, b, c"),
         ("evaluate {missing} --dataset {news}", "model must be a saved classifier's folder, or an id OWNER/NAME"),
@@ -57,9 +64,15 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ("train {news} word", "unrecognized arguments: word"),
         ("train {news} --dataset x", "dataset must be given once, got {news} as DATASET and x"),
         ("train --device gpu", "argument --device: invalid choice: 'gpu' (choose from"),
-        ("evaluate x", "the following arguments are required: --dataset; see `kr-text evaluate --help`"),
-        ("predict x", "the following arguments are required: FILE; see `kr-text predict --help`"),
-        ("predict a b c", "unexpected argument 'c'; see `kr-text predict --help`"),
+        ("evaluate x", "the following arguments are required: DATASET; see `kr-text evaluate --help`"),
+        ("evaluate x {news} --dataset y", "dataset must be given once, got {news} as DATASET and y"),
+        ("evaluate x {news} z", "unexpected argument 'z'; see `kr-text evaluate --help`"),
+        ("predict", "the following arguments are required: MODEL"),
+        ("predict a b c", "input must be one text or file, got 2; a text with blanks needs quotes"),
+        ("predict a b --top_k 0", "argument --top_k: must be a whole number of at least 1, got '0'"),
+        ("predict a b --threshold 50", "argument --threshold: must be a number from 0 to 1, got '50'"),
+        ("predict a b --threshold nan", "argument --threshold: must be a number from 0 to 1, got 'nan'"),
+        ("predict a b --device gpu", "argument --device: invalid choice: 'gpu' (choose from"),
         ("predict a b --batch_size 0", "argument --batch_size: must be a whole number of at least 1, got '0'"),
         ("evaluate a --dataset b --split dev", "argument --split: invalid choice: 'dev' (choose from"),
         ("run {grid} --workers -1", "argument --workers: must be a whole number of at least 1, got '-1'"),
@@ -78,6 +91,7 @@ def test_an_error_is_one_line_on_stderr(
     assert last.startswith(f"kr-text {argv[0]}: {message.format(**{name: str(path) for name, path in paths.items()})}")
     assert end == ""
     assert not any("Traceback" in line or "Error" in line for line in before)
+    assert not paths["new"].exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from kr_text.cli import COMMANDS
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 Main = Callable[..., int]
+INFERENCE = ["--batch_size", "--bf16", "--device"]
 HEAVY = {"torch", "transformers", "numpy", "scipy", "datasets", "yaml"}
 
 
@@ -62,8 +63,22 @@ def test_help_before_and_after_a_command_are_the_same(
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        ("evaluate", ["MODEL", "--dataset", "--split", "--text_column", "--label_column", "--batch_size", "--bf16"]),
-        ("predict", ["MODEL", "FILE", "--text_column", "--batch_size", "--bf16"]),
+        (
+            "evaluate",
+            [
+                "MODEL",
+                "DATASET",
+                *["--dataset", "--split", "--text_column", "--label_column", "--batch_size", "--bf16", "--device"],
+            ],
+        ),
+        (
+            "predict",
+            [
+                "MODEL",
+                "INPUT",
+                *["--text_column", "--output_file", "--top_k", "--threshold", "--batch_size", "--device"],
+            ],
+        ),
         ("run", ["GRID", "--results", "--data", "--work", "--workers", "--engine", "--fresh", "--only", "--training"]),
         ("report", ["RESULTS", "--grids"]),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kr_text.formats.whole_files import finite, write_json, write_text
+from kr_text.formats.whole_files import finite, whole_file, write_json, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,25 @@ def test_a_write_that_fails_leaves_the_old_file_intact(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_text("new", path)
-    assert path.read_text() == "old"
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"some.txt": "old"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "some.txt"
+    with whole_file(path) as file:
+        file.write("one\n")
+        assert not path.exists()
+    assert path.read_text() == "one\n"
+
+    def interrupted() -> None:
+        with whole_file(path) as file:
+            file.write("two\n")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"some.txt": "one\n"}
 
 
 def test_no_temporary_file_remains(tmp_path: Path) -> None:
