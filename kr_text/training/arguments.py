@@ -148,7 +148,7 @@ class RunArguments:
             raise ValueError(f"teacher must be left out for loss {self.loss}, got {self.teacher}; loss kd takes one")
         if self.alphabet != "auto" and self.model != "charcnn":
             raise ValueError(f"alphabet must be left out for {self.model}, got {self.alphabet}; charcnn takes one")
-        if self.validation_size is not None and self.validation_size >= 1 and self.validation_size.is_integer():
+        if self.validation_size is not None and self.validation_size >= 1 and float(self.validation_size).is_integer():
             self.validation_size = int(self.validation_size)
         if self.max_length is not None:
             require_at_least(1, max_length=self.max_length)
