@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 "${PYTHON:-python3}" -m venv .venv
 .venv/bin/pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e .
 .venv/bin/kr-text train --output_dir runs/quickstart --overwrite
-echo "The central bank raised its rates again, as inflation grew" | .venv/bin/kr-text predict runs/quickstart -
+.venv/bin/kr-text predict runs/quickstart "The central bank raised its rates again, as inflation grew"

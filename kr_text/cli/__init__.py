@@ -29,9 +29,10 @@ DESCRIPTION = (
 EXAMPLES = """\
 examples:
   kr-text train                                       FastText with KR-LS on a generated corpus, in seconds
-  kr-text train --model textrnn --dataset my_folder   train.csv and test.csv with the columns text,label
-  kr-text evaluate runs/MODEL --dataset my_folder     error, F1, NLL, Brier score, ECE and AURC
-  kr-text predict runs/MODEL texts.txt                label and class probabilities of every line, as JSON lines
+  kr-text train my_data.csv --epochs 10               the columns text,label; or a folder with train.csv and test.csv
+  kr-text evaluate runs/MODEL my_data.csv             error, F1, NLL, Brier score, ECE and AURC
+  kr-text predict runs/MODEL "some text"              label and class probabilities, as a JSON line
+  kr-text predict runs/MODEL < texts.txt              the same for every line of a file or a pipe
   kr-text compare --losses ce kr-ls --seeds 1 2 3     two losses, three seeds each, with a paired test
   kr-text run scripts/grids/table3.yaml               the runs of a grid that have no result yet
   kr-text report results --grids scripts/grids        tables, tests and figures of all results on one page

@@ -1,5 +1,6 @@
 """Loads data sets from the Hugging Face Hub, folders, single files and the built-in corpus."""
 
+import difflib
 import hashlib
 import logging
 import math
@@ -208,6 +209,11 @@ def _from_hub(name: str, columns: ColumnNames, cache_dir: Any) -> Source:
     known = f"known names are {', '.join(HUB_DATASETS)}, synthetic_news"
     if name.count("/") > 1 or name.startswith((".", "/")) or name.endswith(SUFFIXES):
         raise FileNotFoundError(f"{name} must be a file or a folder that exists; {known}, or an id on the Hub")
+    near = difflib.get_close_matches(name.lower(), [*HUB_DATASETS, "synthetic_news"], n=1, cutoff=0.8)
+    if near and name not in HUB_DATASETS and "/" not in name:
+        raise FileNotFoundError(
+            f"{name} must be a file or a folder that exists; did you mean {near[0]}? Hub ids are OWNER/NAME"
+        )
     try:
         splits = datasets.load_dataset(hub_id, cache_dir=cache_dir)
     except FileNotFoundError as error:

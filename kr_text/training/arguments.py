@@ -191,6 +191,7 @@ def make_arguments(values: Mapping[str, Any], program: str) -> tuple[RunArgument
     check_names(values, program)
     given = {name: _checked(name, value) for name, value in values.items()}
     run = RunArguments(**{name: value for name, value in given.items() if name in RUN_FIELDS})
+    _check_model(run.model)
     training = {name: value for name, value in given.items() if name not in RUN_FIELDS}
     default_training()
     args = _training_arguments(run, training)
@@ -256,6 +257,16 @@ def _check_ranges(training: Mapping[str, Any]) -> None:
     metric = training.get("metric_for_best_model")
     if metric is not None and metric.removeprefix("eval_") not in known:
         raise ValueError(f"metric_for_best_model must be one of {', '.join(known)}, got {metric!r}")
+
+
+def _check_model(name: str) -> None:
+    """Refuses a name that is nearly one of our classifiers' and cannot be a folder or an id OWNER/NAME on the Hub."""
+    near = difflib.get_close_matches(name.lower(), MODELS, n=1)
+    if near and name not in MODELS and "/" not in name and not Path(name).exists():
+        raise ValueError(
+            f"model must be one of {', '.join(MODELS)}, or a pretrained model's folder or id, got {name!r}; did you "
+            f"mean {near[0]}?"
+        )
 
 
 def check_names(names: Iterable[str], source: str) -> None:

@@ -63,6 +63,8 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ),
         ("train {news} word", "unrecognized arguments: word"),
         ("train {news} --dataset x", "dataset must be given once, got {news} as DATASET and x"),
+        ("train --model fastext", "model must be one of fasttext, textrnn, charcnn, transformer, or a pretrained"),
+        ("train agnews --output_dir {new}", "agnews must be a file or a folder that exists; did you mean ag_news? Hub"),
         ("train --device gpu", "argument --device: invalid choice: 'gpu' (choose from"),
         ("evaluate x", "the following arguments are required: DATASET; see `kr-text evaluate --help`"),
         ("evaluate x {news} --dataset y", "dataset must be given once, got {news} as DATASET and y"),

@@ -344,9 +344,25 @@ def test_a_name_unknown_to_the_hub_is_an_error(cache_dir: str, monkeypatch: pyte
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(
-        FileNotFoundError, match=r"agnews must be a file or a folder that exists.*ag_news, yahoo_answers"
+        FileNotFoundError, match=r"questions must be a file or a folder that exists.*ag_news, yahoo_answers"
     ):
-        load("agnews", cache_dir=cache_dir)
+        load("questions", cache_dir=cache_dir)
+
+
+@pytest.mark.parametrize(("name", "near"), [("agnews", "ag_news"), ("Yelp_Reviews_full", "yelp_review_full")])
+def test_the_hub_is_not_asked_for_a_name_that_is_nearly_a_known_one(
+    name: str, near: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_dataset(*_: Any, **__: Any) -> None:
+        raise AssertionError("the Hub must not be asked")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(
+        FileNotFoundError, match=rf"^{name} must be a file .* exists; did you mean {near}\? Hub ids are"
+    ):
+        load(name)
+    with pytest.raises(AssertionError):
+        load(f"someone/{name}")
 
 
 def test_the_built_in_corpus_has_three_splits() -> None:

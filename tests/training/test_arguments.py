@@ -227,6 +227,19 @@ def test_a_device_that_is_not_there_is_refused(config: Path, device: str, monkey
         with_config(config, f"device: {device}")
 
 
+@pytest.mark.parametrize(("name", "near"), [("fastext", "fasttext"), ("CharCNN", "charcnn"), ("rnn", "textrnn")])
+def test_a_name_that_is_nearly_a_classifier_is_refused_unless_it_is_a_folder(
+    name: str, near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"^model must be one of .*, got '{name}'; did you mean {near}\?$"):
+        parse("--model", name)
+    for other in (f"someone/{name}", f"./{name}", "bert-base-cased", "transfo-xl-wt103"):
+        assert parse("--model", other)[0].model == other
+    (tmp_path / name).mkdir()
+    assert parse("--model", name)[0].model == name
+
+
 def test_the_names_of_the_flags_are_known_without_the_parser() -> None:
     of_parser = {flag for action in training_parser("kr-text train")._actions for flag in action.option_strings}
     assert len(of_parser) > 150
