@@ -138,10 +138,11 @@ def _elements(texts: Any) -> Iterable[Any]:
     is_column = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping)
     if not is_column or getattr(texts, "ndim", 1) != 1:  # iterating a table gives the names of its columns
         raise ValueError(f"texts must be a string or a column of strings, got {type(texts).__name__}")
+    column: Iterable[Any] = texts
     if isinstance(texts, pa.Array | pa.ChunkedArray):
         slices = (texts.slice(start, CHUNK).to_pylist() for start in range(0, len(texts), CHUNK))
-        return itertools.chain.from_iterable(slices)
-    return texts
+        column = itertools.chain.from_iterable(slices)
+    return column
 
 
 def _require_strings(texts: list[Any], start: int) -> None:

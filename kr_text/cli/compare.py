@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from kr_text.cli.parser import CommandParser, check_flags
-from kr_text.training.flag_names import training_flags
+from kr_text.training.flags import training_flags
 
 SUMMARY = "train with several losses and seeds, and test the differences"
 DESCRIPTION = (

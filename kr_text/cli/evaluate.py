@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kr_text.cli.parser import CommandParser, positive
-from kr_text.training.flag_names import DEVICES
+from kr_text.training.flags import DEVICES
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from kr_text.cli.parser import HELP_FLAGS, CommandParser
-from kr_text.training.arguments import FIELDS, POSITIONAL, TRAINING_DEFAULTS, training_parser
+from kr_text.training.arguments import FIELDS, TRAINING_DEFAULTS, training_parser
 from kr_text.training.computed_recipes import AUTO, BENCHMARKS, fixed_recipe_name
-from kr_text.training.flag_names import ALIASES, DEVICES
+from kr_text.training.flags import ALIASES, DEVICES, POSITIONAL
 from kr_text.training.recipes import recipe
 
 GROUPS = {

@@ -129,9 +129,8 @@ def _write(stream: TextIO, classifier: "Classifier", chunks: Iterable[list[str]]
 
 def _line(prediction: "Prediction", top_k: int | None, threshold: float) -> str:
     """A line of JSON; probabilities have 6 significant digits."""
-    label, classes = prediction
-    if max(classes.values()) < threshold:
-        label = None
+    classes = prediction.probabilities
+    label = prediction.label if max(classes.values()) >= threshold else None
     shown = heapq.nlargest(top_k, classes, key=classes.__getitem__) if top_k else classes
     probabilities = {name: float(f"{classes[name]:.6g}") for name in shown}
     return json.dumps({"label": label, "probabilities": probabilities}, ensure_ascii=False) + "\n"

@@ -1,9 +1,12 @@
 """The device that a model computes on."""
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
-def device_named(name: str | None) -> torch.device:
+def device_named(name: str | None) -> "torch.device":
     """The device of this name; without a name, the accelerator if there is one, else the CPU.
 
     Args:
@@ -12,6 +15,8 @@ def device_named(name: str | None) -> torch.device:
     Raises:
         ValueError: If this machine, or this build of torch, has no such device.
     """
+    import torch
+
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     here = [torch.device("cpu"), *([accelerator] if accelerator else [])]
     if name is None:

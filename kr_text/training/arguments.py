@@ -21,14 +21,13 @@ from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 from kr_text.evaluation.metrics import METRICS
 from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
-from kr_text.machine.devices import device_named
 from kr_text.models import MODELS
 from kr_text.ranges import in_range, require_at_least
 from kr_text.text.alphabet import ALPHABETS
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
 from kr_text.training.class_weights import BALANCED, read_class_weights
 from kr_text.training.computed_recipes import AUTO, BENCHMARKS, CHOICES, computed_recipe, fixed_recipe_name
-from kr_text.training.flag_names import ALIASES, DEVICES
+from kr_text.training.flags import ALIASES, add_short_flags, by_field, with_values
 from kr_text.training.load_data import load_for
 from kr_text.training.recipes import recipe
 
@@ -165,7 +164,6 @@ class RunArguments:
 
 
 RUN_FIELDS = {each.name: each for each in fields(RunArguments)}
-POSITIONAL = "DATASET"  # the data set without its flag
 FIELDS = RUN_FIELDS | {each.name: each for each in fields(TrainingArguments) if each.init}
 TYPE_NAMES = {
     str: "text",
@@ -346,11 +344,7 @@ def training_parser(program: str) -> HfArgumentParser:
         "the model and the data set.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these flags; the command line wins")
-    parser.add_argument(POSITIONAL, nargs="?", default=argparse.SUPPRESS, help="same as --dataset")
-    parser.add_argument("--device", choices=DEVICES, help="device to train on; default: the accelerator, if any")
-    for alias, name in ALIASES.items():
-        hyphens = [f"--{alias.replace('_', '-')}"] if "_" in alias else []  # as HfArgumentParser has it
-        parser.add_argument(f"--{alias}", *hyphens, type=_types()[name][0], help=f"same as --{name}")
+    add_short_flags(parser)
     return parser
 
 
@@ -365,7 +359,7 @@ def parse_training(argv: Sequence[str], program: str) -> tuple[RunArguments, Tra
         ValueError: A flag is wrong, or the YAML file cannot be read or has a key that is no flag.
     """
     parser = training_parser(program)
-    flags = _by_field(_given(parser, argv))
+    flags = by_field(_given(parser, argv))
     config = flags.pop("config", None)
     from_file = read_config(parser, Path(config)) if config else {}
     return make_arguments({**from_file, **flags}, program)
@@ -375,25 +369,9 @@ def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, An
     """Values of the flags in `argv`, without defaults."""
     absent = object()  # argparse sets no default where the namespace has a value
     names = [*FIELDS, *ALIASES, "device", "config"]
-    flags = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, absent)))
+    switches = [name for name, types in _types().items() if {*types} <= {bool, type(None)}]
+    flags = parser.parse_args(with_values(argv, switches), argparse.Namespace(**dict.fromkeys(names, absent)))
     return {name: value for name, value in vars(flags).items() if value is not absent}
-
-
-def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by field name: aliases, the data set without its flag, and the device become the fields they set.
-
-    Raises:
-        ValueError: A field is given twice, or this machine has no such device.
-    """
-    values = dict(given)
-    for other, name in {**ALIASES, POSITIONAL: "dataset", "device": "use_cpu"}.items():
-        if other not in values:
-            continue
-        if name in values:
-            raise ValueError(f"{name} must be given once, got {values[other]} as {other} and {values[name]}")
-        value = values.pop(other)
-        values[name] = device_named(value).type == "cpu" if other == "device" else value
-    return values
 
 
 def read_config(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
@@ -408,7 +386,7 @@ def read_config(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must be lines of `flag: value`, got {type(values).__name__}")
     try:
-        values, as_text = _by_field(values), _by_field(as_text)
+        values, as_text = by_field(values), by_field(as_text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     check_names(as_text, str(path))

@@ -14,8 +14,8 @@ def test_what_has_arrived_is_passed_on_while_the_next_item_is_awaited() -> None:
     for item in (1, 2):
         given.put(item)
         assert next(chunks) == [item]
-    for item in (3, 4, 5, None):
-        given.put(item)
+    for last in (3, 4, 5, None):
+        given.put(last)
     assert [item for chunk in chunks for item in chunk] == [3, 4, 5]
 
 

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from kr_text.cli.help import GROUPS
 from kr_text.experiments.comparison import OWN_FLAGS
 from kr_text.training.arguments import RunArguments
-from kr_text.training.flag_names import ALIASES
+from kr_text.training.flags import ALIASES
 from kr_text.training.recipes import recipe
 
 Main = Callable[..., int]

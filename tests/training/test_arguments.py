@@ -17,7 +17,7 @@ from kr_text.training.arguments import (
     parse_training,
     training_parser,
 )
-from kr_text.training.flag_names import training_flags
+from kr_text.training.flags import training_flags
 from kr_text.training.recipes import Recipe, recipe
 
 BATCH_SIZE = "per_device_train_batch_size"
@@ -179,10 +179,18 @@ def test_a_field_and_its_alias_together_are_refused(config: Path, alias: str, fi
         with_config(config, f"{alias}: {value}\n{field}: 1")
 
 
-@pytest.mark.parametrize("argv", ["my.csv --lr 1", "--lr 1 my.csv", "--lr 1 my.csv --epochs 2", "--dataset my.csv"])
+@pytest.mark.parametrize(
+    "argv", ["my.csv --lr 1", "--lr 1 my.csv", "--lr 1 my.csv --epochs 2", "--overwrite my.csv --lr 1"]
+)
 def test_the_data_set_needs_no_flag(argv: str) -> None:
     run, args = parse(*argv.split())
     assert (run.dataset, args.output_dir) == ("my.csv", str(Path("runs/fasttext-my.csv-kr-ls")))
+
+
+@pytest.mark.parametrize(("argv", "dataset", "bf16"), [("--bf16 no", "synthetic_news", False), ("--bf16 a", "a", True)])
+def test_a_switch_takes_the_next_word_only_if_it_is_true_or_false(argv: str, dataset: str, bf16: bool) -> None:
+    run, args = parse(*argv.split())
+    assert (run.dataset, args.bf16) == (dataset, bf16)
 
 
 def test_the_data_set_with_and_without_its_flag_is_refused(config: Path) -> None:
