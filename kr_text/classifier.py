@@ -1,6 +1,7 @@
 """Saved text classifiers: predictions and class probabilities for texts, metrics for labelled rows."""
 
 import itertools
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,9 @@ from kr_text.evaluation.metrics import classification_metrics
 from kr_text.machine.devices import device_named
 from kr_text.text.batches import batches_for
 from kr_text.text.encoding import TextEncoder, max_positions
+from kr_text.text.windows import long_texts_note, mean_probabilities
 
+logger = logging.getLogger("kr_text")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHUNK = 4096  # texts that are sorted by length together
 
@@ -52,6 +55,9 @@ class Classifier:
         model: Model, on its device.
         tokenizer: Tokenizer of the model.
         names: Class names, in the order of the logits.
+        num_texts: Number of texts classified so far.
+        num_long: Number of them longer than the model reads at a time. If the model was trained on windows, it reads
+            them in windows and averages the probabilities; otherwise they are truncated.
     """
 
     def __init__(self, folder: str, *, batch_size: int = 64, bf16: bool = False, device: str | None = None) -> None:
@@ -87,6 +93,7 @@ class Classifier:
         self._encoder = TextEncoder(tokenizer)  # built once: it serializes the whole vocabulary
         self.names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
         self.batch_size, self.bf16 = batch_size, bf16
+        self.num_texts = self.num_long = 0
 
     @overload
     def __call__(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
@@ -121,16 +128,24 @@ class Classifier:
     def probabilities(self, texts: list[str]) -> npt.NDArray[np.float64]:
         """Class probabilities, (len(texts), num_labels), from batches of texts of similar length."""
         encoded = self._encoder(texts)
+        self.num_texts += len(texts)
+        self.num_long += int(encoded["is_long"].to_numpy().sum())
         order = np.argsort(encoded["length"].to_numpy(), kind="stable")
         batches = batches_for(self.model, self.tokenizer, encoded)
-        probabilities = np.empty((len(texts), len(self.names)))
+        probabilities = np.empty((len(batches), len(self.names)))
         batch_size, device = CHUNK if batches.flat else self.batch_size, self.model.device
-        for rows in np.array_split(order, range(batch_size, len(texts), batch_size)):
+        for rows in np.array_split(order, range(batch_size, len(batches), batch_size)):
             (batch,) = batches.__getitems__(rows)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 logits = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
             probabilities[rows] = logits.cpu().double().softmax(dim=1).numpy()
-        return probabilities
+        return probabilities if batches.texts is None else mean_probabilities(probabilities, batches.texts)
+
+    def log_long_texts(self) -> None:
+        """Logs how many of the texts so far are longer than the model reads at a time, if any are."""
+        counts, stride = {"": (self.num_long, self.num_texts)}, getattr(self.tokenizer, "window_stride", None)
+        if note := long_texts_note(counts, self.tokenizer.model_max_length, stride):
+            logger.info(note)
 
 
 def _elements(texts: Any) -> Iterable[Any]:

@@ -91,6 +91,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
     counts = confusion_matrix(probabilities, labels, len(names))
     print(metrics_table(classification_metrics(probabilities, labels)), end="\n\n")
     print(class_table(class_metrics(counts, names)))
+    classifier.log_long_texts()
 
 
 def _rows(dataset: str, flags: argparse.Namespace, names: Sequence[str]) -> tuple["Dataset", str]:

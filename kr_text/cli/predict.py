@@ -73,10 +73,11 @@ def _predict(flags: argparse.Namespace) -> None:
     classifier = Classifier(flags.model, batch_size=flags.batch_size, bf16=flags.bf16, device=flags.device)
     if output is None:
         _write(sys.stdout, classifier, chunks, flags)
-        return
-    with whole_file(output) as file:
-        _write(file, classifier, chunks, flags)
-    print(f"Saved in {output}", file=sys.stderr)
+    else:
+        with whole_file(output) as file:
+            _write(file, classifier, chunks, flags)
+        print(f"Saved in {output}", file=sys.stderr)
+    classifier.log_long_texts()
 
 
 def _check_output(output: Path, source: str) -> None:

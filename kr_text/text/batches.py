@@ -28,10 +28,13 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
     `labels` (batch,) if the rows do.
 
     Args:
-        rows: Table with the column input_ids, and optionally labels.
+        rows: Table with the column input_ids, and optionally labels and text_index.
         pad_token_id: Id that pads the rows of a batch.
         flat: Whether batches are flat, for models that take `offsets`, instead of padded.
         extra: Further entries of a batch: arrays with one item per row.
+
+    Attributes:
+        texts: Index of each row's text, (rows,), if the rows are windows of texts; otherwise None.
     """
 
     def __init__(
@@ -51,6 +54,9 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
         self.begins = _concatenate([chunk.offsets[:-1].to_numpy() for chunk in ids.chunks])  # (rows,), within the piece
         self.lengths = _concatenate([chunk.value_lengths().to_numpy() for chunk in ids.chunks])  # (rows,)
         self.labels = rows["labels"].to_numpy() if "labels" in rows.column_names else None
+        self.texts: npt.NDArray[np.int64] | None = (
+            rows["text_index"].to_numpy() if "text_index" in rows.column_names else None
+        )
         self.pad_token_id, self.flat, self.extra = pad_token_id, flat, dict(extra or {})
 
     def __len__(self) -> int:

@@ -6,14 +6,17 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from datasets import DatasetDict
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kr_text import __version__
+from kr_text.kernels.ragged import Ints
 from kr_text.text.character_encoder import CharacterEncoder
 from kr_text.text.tokenization import character_tokenizer, untrained_word_tokenizer
+from kr_text.text.windows import Windows, split_into_windows
 from kr_text.text.word_encoder import WordEncoder, Words
 
 WORDS = json.loads(untrained_word_tokenizer().to_str())
@@ -21,17 +24,24 @@ CHARACTERS = json.loads(character_tokenizer(max_length=1).backend_tokenizer.to_s
 BATCH = 10_000  # texts encoded at a time
 NO_LIMIT = 2**31 - 1  # tokens, if neither tokenizer nor model limits the length
 
+Encoder = Tokenizer | WordEncoder | CharacterEncoder
+
 
 def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict:
-    """Converts the columns text and label to input_ids, labels and length (in tokens), on all cores and cached.
+    """Converts the columns text and label to input_ids, labels, length and is_long, on all cores and cached.
+
+    length is the number of input_ids. is_long marks the first row of each text that is longer than the
+    `model_max_length` of the tokenizer. Such a text is truncated; if the tokenizer has a `window_stride`, it becomes
+    several rows instead, and the column text_index tells which rows are of one text.
 
     Args:
         data: Splits with the columns text and label.
-        tokenizer: Fast tokenizer. Texts are truncated to its `model_max_length`.
+        tokenizer: Fast tokenizer.
     """
     encoded = data.with_format("arrow").map(
         _encode_batch,
         batched=True,
+        with_indices=True,
         remove_columns=["text", "label"],
         batch_size=BATCH,
         writer_batch_size=BATCH,
@@ -42,18 +52,18 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
 
 
 class TextEncoder:
-    """Encoder of texts as the columns input_ids and length (in tokens), as `encode` does.
+    """Encoder of texts as the columns of `encode`, without labels.
 
     It copies the tokenizer, so later changes to the tokenizer have no effect.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.encoder = _encoder(**_settings(tokenizer))
-        self.max_length, self.truncation_side = tokenizer.model_max_length, tokenizer.truncation_side
+        self.settings = _settings(tokenizer)
+        self.encoder = _encoder(**self.settings)
 
     def __call__(self, texts: list[str]) -> pa.Table:
-        """Encodes texts, one row per text."""
-        return _encode(pa.array(texts, pa.string()), self.encoder, self.max_length, self.truncation_side)
+        """Encodes texts, one row per text or window."""
+        return _encode(pa.array(texts, pa.string()), self.encoder, self.settings)[0]
 
 
 def max_positions(model: PreTrainedModel) -> int:
@@ -73,28 +83,54 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         "max_length": tokenizer.model_max_length,
         "truncation_side": tokenizer.truncation_side,
         "split_special_tokens": tokenizer.split_special_tokens,  # the string lacks the last two
+        "window_stride": getattr(tokenizer, "window_stride", None),
     }
 
 
-def _encode_batch(batch: pa.Table, *, version: str, **settings: Any) -> pa.Table:
-    texts, encoder = batch["text"].combine_chunks(), _encoder(**settings)
-    encoded = _encode(texts, encoder, settings["max_length"], settings["truncation_side"])
-    return encoded.append_column("labels", batch["label"])
+def _encode_batch(batch: pa.Table, indices: list[int], *, version: str, **settings: Any) -> pa.Table:
+    encoded, texts = _encode(batch["text"].combine_chunks(), _encoder(**settings), settings)
+    if "text_index" in encoded.column_names:
+        place = encoded.column_names.index("text_index")
+        encoded = encoded.set_column(place, "text_index", pa.array(np.asarray(indices)[texts]))
+    return encoded.append_column("labels", batch["label"].take(texts))
 
 
-def _encode(
-    texts: pa.Array, encoder: Tokenizer | WordEncoder | CharacterEncoder, max_length: int, truncation_side: str
-) -> pa.Table:
-    if isinstance(encoder, WordEncoder | CharacterEncoder):
-        words = truncate(encoder(texts), max_length, truncation_side)
+def _encode(texts: pa.Array, encoder: Encoder, settings: dict[str, Any]) -> tuple[pa.Table, Ints]:
+    """The columns of `encode` without labels, and the index of each row's text."""
+    max_length, stride = settings["max_length"], settings["window_stride"]
+    if isinstance(encoder, Tokenizer):
+        (words, index), is_long = _encode_with_overflow(texts, encoder, max_length, windows=stride is not None)
     else:
-        ids = [encoding.ids for encoding in encoder.encode_batch_fast(texts.to_pylist())]
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        words = Words(np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum())), lengths)
+        whole = encoder(texts)
+        is_long = whole.lengths > max_length
+        if stride is None:
+            words, index = truncate(whole, max_length, settings["truncation_side"]), np.arange(len(texts))
+        else:
+            words, index = split_into_windows(whole, max_length, stride)
     offsets = np.concatenate([[0], words.lengths.cumsum()]).astype(np.int32)
-    return pa.table(
-        {"input_ids": pa.ListArray.from_arrays(offsets, words.ids), "length": words.lengths.astype(np.int32)}
-    )
+    columns = {"input_ids": pa.ListArray.from_arrays(offsets, words.ids), "length": words.lengths.astype(np.int32)}
+    columns["is_long"] = is_long[index] & (np.diff(index, prepend=-1) > 0)
+    return pa.table(columns if stride is None else {**columns, "text_index": index}), index
+
+
+def _encode_with_overflow(
+    texts: pa.Array, tokenizer: Tokenizer, max_length: int, *, windows: bool
+) -> tuple[Windows, npt.NDArray[np.bool_]]:
+    """Encodes with a tokenizer that truncates, and that keeps what it cuts off as further windows.
+
+    Returns:
+        The windows, only the first of each text unless `windows`, and whether each text is longer than `max_length`.
+    """
+    ids, counts, is_long = [], [], []
+    for encoding in tokenizer.encode_batch_fast(texts.to_pylist()):
+        further = encoding.overflowing if len(encoding.ids) >= max_length else []
+        is_long.append(bool(further))
+        rows = [encoding.ids, *(each.ids for each in further)] if windows else [encoding.ids]
+        ids += rows
+        counts.append(len(rows))
+    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    words = Words(np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum())), lengths)
+    return Windows(words, np.repeat(np.arange(len(counts)), counts)), np.array(is_long, dtype=bool)
 
 
 def truncate(words: Words, max_length: int, side: str) -> Words:
@@ -109,8 +145,8 @@ def truncate(words: Words, max_length: int, side: str) -> Words:
 
 @lru_cache(maxsize=1)
 def _encoder(
-    backend: str, max_length: int, truncation_side: str, split_special_tokens: bool
-) -> Tokenizer | WordEncoder | CharacterEncoder:
+    backend: str, max_length: int, truncation_side: str, split_special_tokens: bool, window_stride: int | None
+) -> Encoder:
     tokenizer = Tokenizer.from_str(backend)
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = split_special_tokens
@@ -120,7 +156,10 @@ def _encoder(
         return WordEncoder(tokenizer)
     if split_special_tokens and looks_up_characters(settings):
         return CharacterEncoder(tokenizer)
-    tokenizer.enable_truncation(max_length, direction=truncation_side)
+    if window_stride is None:
+        tokenizer.enable_truncation(max_length, direction=truncation_side)
+    else:
+        tokenizer.enable_truncation(max_length, stride=window_stride)
     return tokenizer
 
 

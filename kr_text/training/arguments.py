@@ -113,6 +113,14 @@ class RunArguments:
         "characters that charcnn reads: zhang is the paper's 69 ASCII characters, data the most frequent characters of "
         "the training texts; auto is data if more than one character in 20 is not in zhang",
         choices=ALPHABETS,
+    long_texts: str = _flag(
+        "truncate",
+        "how to read a text longer than max_length: truncate it, or read it in overlapping windows, each a training "
+        "row of its own, and average their probabilities",
+        choices=("truncate", "windows"),
+    )
+    stride: int | None = _flag(
+        None, "tokens that neighbouring windows of a long text share; default: a quarter of max_length"
     )
     word_vectors: str | None = _flag(
         None, "initialize the word embeddings from this file, in the text format of GloVe or word2vec"
@@ -161,6 +169,8 @@ class RunArguments:
             raise ValueError("class_sampling must be left out with class_weights balanced: one of them is enough")
         if self.early_stopping_patience is not None:
             require_at_least(0, early_stopping_patience=self.early_stopping_patience)
+        if self.stride is not None and self.long_texts != "windows":
+            raise ValueError(f"stride must be left out without windows, got {self.stride}: give --long_texts windows")
 
 
 RUN_FIELDS = {each.name: each for each in fields(RunArguments)}

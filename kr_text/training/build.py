@@ -24,9 +24,10 @@ from transformers.training_args import OptimizerNames
 from kr_text.classifier import Classifier, class_probabilities
 from kr_text.kernels.rowwise_adagrad import RowwiseAdagrad
 from kr_text.models import MODELS, CharCNNConfig, FastTextConfig, FastTextForSequenceClassification
+from kr_text.ranges import in_range, require_at_least
 from kr_text.text.alphabet import choose_alphabet
 from kr_text.text.char_ngrams import char_ngram_table
-from kr_text.text.encoding import TextEncoder
+from kr_text.text.encoding import TextEncoder, max_positions
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 from kr_text.text.word_vectors import Coverage, load_word_vectors
 from kr_text.training.arguments import RunArguments
@@ -82,7 +83,7 @@ def _tokenizer(run: RunArguments, config: PreTrainedConfig, chosen: Recipe, rows
     texts = (batch["text"].combine_chunks() for batch in rows.with_format("arrow").iter(batch_size=50_000))
     if isinstance(config, CharCNNConfig):
         alphabet = choose_alphabet(run.alphabet, texts)
-        return character_tokenizer(max_length=run.max_length or config.num_frames, alphabet=alphabet)
+        return character_tokenizer(max_length=min(run.max_length or config.num_frames, config.num_frames), alphabet=alphabet)
     sizes = _tokenizer_sizes(run, chosen)
     if isinstance(config, FastTextConfig):
         sizes["char_ngram"] = config.char_ngram
@@ -133,8 +134,23 @@ def _pretrained(
         )
     fresh = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
     fit_head(model, list(labels["label2id"]), [str(saved[index]) for index in sorted(saved)], fresh)
-    tokenizer.model_max_length = min(_tokenizer_sizes(run, chosen)["max_length"], tokenizer.model_max_length)
+    most = min(tokenizer.model_max_length, max_positions(model))
+    tokenizer.model_max_length = min(_tokenizer_sizes(run, chosen)["max_length"], most)
     return tokenizer, model
+
+
+def window_stride(run: RunArguments, tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Number of tokens that neighbouring windows of a long text share; None if long texts are truncated.
+
+    Raises:
+        ValueError: The windows would not advance.
+    """
+    if run.long_texts == "truncate":
+        return None
+    max_length, special = tokenizer.model_max_length, tokenizer.num_special_tokens_to_add()
+    require_at_least(special + 1, **{"max_length of windows": max_length})
+    most = max_length - special - 1
+    return min(max_length // 4, most) if run.stride is None else int(in_range("stride", run.stride, 0, most))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import BatchesTrainer, ClassifierTrainers
 from kr_text.training.fit import Fitted
 from kr_text.training.prepare import Prepared
-from kr_text.training.report import Dataset, Epoch, Loss, Mistake, Report, Stopping, TemperatureScaling
+from kr_text.training.report import Dataset, Epoch, LongTexts, Loss, Mistake, Report, Stopping, TemperatureScaling
 from kr_text.training.settings import hyper_parameters
 
 NUM_MISTAKES, MAX_TEXT = 10, 200  # mistakes in the report, and characters of their texts
@@ -77,6 +77,8 @@ def predict(trainer: BatchesTrainer, prepared: Prepared, split: str) -> Predicti
     rows = prepared.rows(split)
     order = np.argsort(-rows["length"].to_numpy(), kind="stable")
     sorted_logits, sorted_labels = trainer.predict_logits(prepared.batches(rows.take(order)))
+    if "text_index" in rows.column_names:  # the trainer returns texts, in their order
+        return Predictions(sorted_logits, sorted_labels)
     logits, labels = np.empty(sorted_logits.shape), np.empty(len(order), dtype=np.int64)
     logits[order], labels[order] = sorted_logits, sorted_labels
     return Predictions(logits, labels)
@@ -92,6 +94,7 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
         "command": launch.command,
         "model": {"name": run.model, "num_parameters": sum(p.numel() for p in prepared.model.parameters())},
         "dataset": _dataset(run, prepared),
+        "long_texts": _long_texts(prepared),
         "loss": _loss(run, trainer),
         "seed": args.seed,
         "device": args.device.type,
@@ -119,7 +122,7 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
 
 
 def _dataset(run: RunArguments, prepared: Prepared) -> Dataset:
-    num_rows, findings = prepared.encoded.num_rows, prepared.findings
+    num_rows, findings = prepared.num_texts, prepared.findings
     return {
         "name": Path(run.dataset).name,
         "class_names": prepared.class_names,
@@ -129,6 +132,17 @@ def _dataset(run: RunArguments, prepared: Prepared) -> Dataset:
         "num_unlabelled_test_rows": 0 if findings.unlabelled is None else findings.unlabelled.num_rows,
         "left_out_rows": findings.left_out,
         "duplicates": findings.duplicates,
+    }
+
+
+def _long_texts(prepared: Prepared) -> LongTexts:
+    tokenizer = prepared.tokenizer
+    return {
+        "max_length": tokenizer.model_max_length,
+        "window_stride": tokenizer.window_stride,
+        "num_train": prepared.num_long("train"),
+        "num_validation": prepared.num_long("validation"),
+        "num_test": prepared.num_long("test"),
     }
 
 

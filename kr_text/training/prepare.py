@@ -6,19 +6,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from kr_text.data.duplicates import count_duplicates, log_duplicates
 from kr_text.data.sources import fingerprint
 from kr_text.models import MODELS
+from kr_text.models.tokenizer import ClassifierTokenizer, classifier_tokenizer
 from kr_text.text.batches import Batches, batches_for
 from kr_text.text.encoding import encode
 from kr_text.text.unknown_tokens import MAX_UNKNOWN, unknown_share
+from kr_text.text.windows import long_texts_note
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.training.arguments import RunArguments
-from kr_text.training.build import build, teacher_logits
+from kr_text.training.build import build, teacher_logits, window_stride
 from kr_text.training.class_weights import weights_of_classes
 from kr_text.training.computed_recipes import describe, fixed_recipe_name
 from kr_text.training.data_size import data_size
@@ -55,10 +58,11 @@ class Prepared(NamedTuple):
         model: Classifier that the run keeps.
         network: Module that is trained: `model`, or a pair of `model` and its peer for loss dml.
         tokenizer: Tokenizer of `model`.
-        encoded: Splits train, validation and test with the columns input_ids, labels and length.
+        encoded: Splits train, validation and test with the columns of `kr_text.text.encoding.encode`.
+        num_texts: Number of texts in each split; `encoded` has more rows if long texts are read in windows.
         class_names: Names of the K classes.
         data_fingerprint: Hash of the texts and labels.
-        teacher_logits: (N, K), the teacher's logits for the training rows; None without a teacher.
+        teacher_logits: (N, K), the teacher's logits for the training texts; None without a teacher.
         findings: What was found in the data.
         class_weights: Weight of each class in the training loss; None without class weights.
         test_rows: The test rows with the columns text and label, on disk.
@@ -66,8 +70,9 @@ class Prepared(NamedTuple):
 
     model: PreTrainedModel
     network: nn.Module
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: ClassifierTokenizer
     encoded: DatasetDict
+    num_texts: dict[str, int]
     class_names: list[str]
     data_fingerprint: str
     teacher_logits: npt.NDArray[np.float32] | None
@@ -86,8 +91,15 @@ class Prepared(NamedTuple):
 
     def training_batches(self) -> Batches:
         """The training rows, with the teacher's logits if there is a teacher."""
-        extra = {} if self.teacher_logits is None else {"teacher_logits": self.teacher_logits}
-        return batches_for(self.model, self.tokenizer, self.rows("train"), extra)
+        rows, logits = self.rows("train"), self.teacher_logits
+        if logits is not None and "text_index" in rows.column_names:
+            logits = logits[rows["text_index"].to_numpy()]
+        extra = {} if logits is None else {"teacher_logits": logits}
+        return batches_for(self.model, self.tokenizer, rows, extra)
+
+    def num_long(self, split: str) -> int:
+        """Number of texts in a split that are longer than `max_length`."""
+        return int(pc.sum(self.rows(split)["is_long"]).as_py() or 0)
 
 
 def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepared:
@@ -105,14 +117,27 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     weights = weights_of_classes(run.class_weights, names, labels_of(data["train"]))
     log_settings(run, args, data["train"])
     set_seed(args.seed)
-    tokenizer, model = build(run, data)
+    built, model = build(run, data)
+    tokenizer = classifier_tokenizer(built, window_stride(run, built))
     network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
     logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
     encoded = encode(data, tokenizer)
     _warn_of_unknown_tokens(run.model, tokenizer, encoded["validation"], data["validation"])
-    return Prepared(
-        model, network, tokenizer, encoded, names, data_fingerprint, logits, findings, weights, test_rows=data["test"]
+    prepared = Prepared(
+        *(model, network, tokenizer, encoded, data.num_rows, names, data_fingerprint, logits, findings, weights),
+        test_rows=data["test"],
     )
+    if args.process_index == 0:
+        _log_long_texts(prepared)
+    return prepared
+
+
+def _log_long_texts(prepared: Prepared) -> None:
+    tokenizer = prepared.tokenizer
+    counts = {"training": (prepared.num_long("train"), prepared.num_texts["train"])}
+    if note := long_texts_note(counts, tokenizer.model_max_length, tokenizer.window_stride):
+        way_out = "; --long_texts windows reads them whole" if tokenizer.window_stride is None else ""
+        logger.info(note + way_out)
 
 
 def log_settings(run: RunArguments, args: TrainingArguments, rows: Dataset) -> None:

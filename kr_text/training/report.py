@@ -45,6 +45,21 @@ class Dataset(TypedDict):
     duplicates: dict[str, int]
 
 
+class LongTexts(TypedDict):
+    """Numbers of texts in each split that are longer than the model reads at a time.
+
+    Attributes:
+        max_length: Number of tokens that the model reads at a time.
+        window_stride: Number of tokens that neighbouring windows of a long text share; None if it was truncated.
+    """
+
+    max_length: int
+    window_stride: int | None
+    num_train: int
+    num_validation: int
+    num_test: int
+
+
 class Loss(TypedDict):
     """Training loss and its settings."""
 
@@ -141,6 +156,7 @@ class Report(TypedDict):
     command: str
     model: Model
     dataset: Dataset
+    long_texts: LongTexts
     loss: Loss
     seed: int
     device: str

@@ -11,6 +11,7 @@ from typing import cast
 from kr_text.data.duplicates import COUNTS
 from kr_text.formats.markdown import Number, escaped, format_number, markdown_table
 from kr_text.formats.whole_files import finite, write_json, write_text
+from kr_text.text.windows import long_texts_note
 from kr_text.training.report import Report
 from kr_text.training.report_classes import class_table, confusion_section, mistakes_section
 from kr_text.training.unlabelled import UNLABELLED_FILE
@@ -62,8 +63,19 @@ def _summary(report: Report) -> str:
         f"{model['num_parameters']:,} parameters, {len(data['class_names'])} classes, "
         f"{data['num_train_rows']:,} training and {data['num_validation_rows']:,} validation rows, "
         f"seed {report['seed']}; {format_number(report['wall_time_seconds']['total'], 1)} seconds on "
-        f"{report['device']}."
+        f"{report['device']}." + _long_texts(report)
     )
+
+
+def _long_texts(report: Report) -> str:
+    data, long = report["dataset"], report["long_texts"]
+    counts = {
+        "training": (long["num_train"], data["num_train_rows"]),
+        "validation": (long["num_validation"], data["num_validation_rows"]),
+        "test": (long["num_test"], data["num_test_rows"]),
+    }
+    note = long_texts_note(counts, long["max_length"], long["window_stride"])
+    return note and f"\n\n{note}."
 
 
 def metrics_table(metrics: Mapping[str, Number]) -> str:

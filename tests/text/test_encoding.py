@@ -3,8 +3,6 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from tokenizers import processors
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -14,45 +12,12 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from encoding_cases import LABELS, TEXTS, data, with_special_tokens, words
 from kr_text.data import load
 from kr_text.text.character_encoder import CharacterEncoder
 from kr_text.text.encoding import TextEncoder, encode, max_positions
-from kr_text.text.tokenization import character_tokenizer, word_tokenizer
+from kr_text.text.tokenization import character_tokenizer
 from kr_text.text.word_encoder import WordEncoder
-
-TEXTS = [
-    "the bank of the city",
-    "",
-    "a",
-    "b " * 30 + "a " * 10,
-    "\u200b",
-    "caf\u00e9 \U0001f600, na\u00efve",
-    "[PAD] [UNK]",
-    "a\nb",
-]
-LABELS = [0, 1, 2, 0, 1, 2, 0, 1]
-
-
-def data(texts: list[str] = TEXTS, labels: list[int] = LABELS) -> DatasetDict:
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y", "z"])})
-    return DatasetDict(train=Dataset.from_dict({"text": texts, "label": labels}, features=features))
-
-
-def words(max_length: int = 20) -> PreTrainedTokenizerFast:
-    return word_tokenizer([TEXTS], vocab_size=30, max_length=max_length)
-
-
-def with_special_tokens(max_length: int = 20) -> PreTrainedTokenizerFast:
-    """Like BERT: a token before and after each text, which count towards the maximum length."""
-    tokenizer = words(max_length)
-    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
-    ids = tokenizer.cls_token_id, tokenizer.sep_token_id
-    assert isinstance(ids[0], int)
-    assert isinstance(ids[1], int)
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids[0]), ("[SEP]", ids[1])]
-    )
-    return tokenizer
 
 
 @pytest.fixture(params=["words", "characters", "special tokens", "left truncation", "used before"])
@@ -86,9 +51,16 @@ def test_a_text_encoder_gives_the_ids_of_encode(tokenizer: PreTrainedTokenizerFa
         assert encoded[column].to_pylist() == list(expected[column]), column
 
 
+def test_texts_longer_than_the_maximum_length_are_marked(tokenizer: PreTrainedTokenizerFast) -> None:
+    exact = [*TEXTS, "a " * 18, "a " * 19, "a " * 20, "a " * 21]
+    encoded = encode(data(exact, [0] * len(exact)), tokenizer)["train"]
+    whole = [len(tokenizer(text, truncation=False)["input_ids"]) for text in exact]
+    assert list(encoded["is_long"]) == [length > 20 for length in whole]
+
+
 def test_labels_and_their_names_are_kept() -> None:
     encoded = encode(data(), words())["train"]
-    assert set(encoded.column_names) == {"input_ids", "labels", "length"}
+    assert set(encoded.column_names) == {"input_ids", "labels", "length", "is_long"}
     assert list(encoded["labels"]) == LABELS
     assert all(type(label) is int for label in encoded["labels"])
 
@@ -103,7 +75,7 @@ def test_rows_keep_their_order_over_many_batches() -> None:
     encoded = encode(data(texts, [row % 3 for row in range(2500)]), words())["train"]
     assert list(encoded["length"]) == [row % 7 for row in range(2500)]
     assert list(encoded["labels"]) == [row % 3 for row in range(2500)]
-    assert encoded[6] == {"input_ids": [words().get_vocab()["a"]] * 6, "labels": 0, "length": 6}
+    assert encoded[6] == {"input_ids": [words().get_vocab()["a"]] * 6, "labels": 0, "length": 6, "is_long": False}
 
 
 def test_encoding_does_not_change_the_tokenizer() -> None:

@@ -30,6 +30,7 @@ def report() -> Report:
             "left_out_rows": {"train": 0},
             "duplicates": dict.fromkeys(COUNTS, 0),
         },
+        "long_texts": {"max_length": 256, "window_stride": None, "num_train": 0, "num_validation": 0, "num_test": 0},
         "loss": {"name": "kr", "settings": {"gamma": 0.995, "form": "label_first"}},
         "seed": 7,
         "device": "cpu",
@@ -95,6 +96,14 @@ def test_the_report_starts_with_model_data_loss_and_test_error(report: Report) -
         "Test error 50.00% on 4 rows. 1,234,567 parameters, 3 classes, 8,000 training and 800 validation rows, seed 7; "
         "12.5 seconds on cpu."
     )
+
+
+@pytest.mark.parametrize(("stride", "how"), [(None, "truncated"), (64, "read in windows that share 64 tokens")])
+def test_long_texts_are_counted_for_each_split_that_has_some(report: Report, stride: int | None, how: str) -> None:
+    assert "longer than" not in report_markdown(report)
+    report["long_texts"] |= {"num_train": 1234, "num_test": 3, "window_stride": stride}
+    line = f"1,234 of 8,000 training, 3 of 4 test texts are longer than 256 tokens: {how}."
+    assert line in report_markdown(report).splitlines()
 
 
 def test_each_test_metric_has_a_unit_and_a_meaning(report: Report) -> None:
