@@ -26,7 +26,8 @@ class ClassifierTokenizer(PreTrainedTokenizerFast):
 
     def __call__(self, *args: Any, **kwargs: Any) -> BatchEncoding:
         """Tokenizes as every fast tokenizer does; `truncation` is True by default."""
-        return super().__call__(*args, **{"truncation": True, **kwargs})
+        encoded: BatchEncoding = super().__call__(*args, **{"truncation": True, **kwargs})
+        return encoded
 
 
 def classifier_tokenizer(tokenizer: PreTrainedTokenizerFast, window_stride: int | None) -> ClassifierTokenizer:

@@ -1,6 +1,9 @@
 """ClassifierTokenizer: loaded, saved, and called as the pipeline of transformers calls it."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tokenizers import processors
@@ -62,14 +65,16 @@ def test_it_truncates_unless_told_otherwise(plain: PreTrainedTokenizerFast) -> N
 
 @pytest.mark.parametrize("stride", [None, 0, 3])
 def test_the_stride_of_windows_is_saved(plain: PreTrainedTokenizerFast, tmp_path: Path, stride: int | None) -> None:
-    loaded = AutoTokenizer.from_pretrained(saved(plain, tmp_path / "once", stride))
+    loaded = cast(ClassifierTokenizer, AutoTokenizer.from_pretrained(saved(plain, tmp_path / "once", stride)))
     assert loaded.window_stride == stride
     loaded.save_pretrained(tmp_path / "twice")
     assert ClassifierTokenizer.from_pretrained(tmp_path / "twice").window_stride == stride
     assert classifier_tokenizer(loaded, 1).window_stride == 1
 
 
-def test_without_kr_text_transformers_loads_a_plain_tokenizer(tmp_path: Path, shell) -> None:  # type: ignore[no-untyped-def]
+def test_without_kr_text_transformers_loads_a_plain_tokenizer(
+    tmp_path: Path, shell: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     plain = bert_tokenizer()
     code = (
         "import sys; from transformers import AutoTokenizer; "

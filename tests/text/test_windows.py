@@ -161,14 +161,14 @@ def test_probabilities_of_a_text_are_the_mean_over_its_windows() -> None:
     p = softmax(np.random.default_rng(0).normal(size=(6, 4)), axis=1)
     expected = [p[[1, 4]].mean(axis=0), p[2], p[[0, 3, 5]].mean(axis=0)]
     np.testing.assert_allclose(mean_probabilities(p, TEXT_OF_WINDOW), expected, rtol=1e-12)
-    logits = np.log(p) + np.arange(6)[:, None]  # a shift changes no probability
+    logits = np.log(p) + np.arange(6.0)[:, None]  # a shift changes no probability
     np.testing.assert_allclose(np.exp(text_logits(logits, TEXT_OF_WINDOW)), expected, rtol=1e-12)
 
 
 def test_logits_of_a_text_do_not_underflow() -> None:
     logits = np.array([[0.0, -2000.0], [0.0, -3000.0]])
     expected = log_softmax(logits, axis=1)[0] - [0, np.log(2)]
-    np.testing.assert_allclose(text_logits(logits, np.array([0, 0]))[0], expected, atol=1e-12)
+    np.testing.assert_allclose(text_logits(logits, np.zeros(2, np.int64))[0], expected, atol=1e-12)
 
 
 def test_the_label_of_a_text_is_that_of_its_windows() -> None:
