@@ -19,6 +19,7 @@ import kr_text.models  # noqa: F401  registers the four classifiers with the Aut
 from kr_text.data.files import listed
 from kr_text.evaluation.metrics import classification_metrics
 from kr_text.machine.devices import device_named
+from kr_text.models.tokenizer import window_stride
 from kr_text.text.batches import batches_for
 from kr_text.text.encoding import TextEncoder, max_positions
 from kr_text.text.windows import long_texts_note, mean_probabilities
@@ -143,7 +144,7 @@ class Classifier:
 
     def log_long_texts(self) -> None:
         """Logs how many of the texts so far are longer than the model reads at a time, if any are."""
-        counts, stride = {"": (self.num_long, self.num_texts)}, getattr(self.tokenizer, "window_stride", None)
+        counts, stride = {"": (self.num_long, self.num_texts)}, window_stride(self.tokenizer)
         if note := long_texts_note(counts, self.tokenizer.model_max_length, stride):
             logger.info(note)
 

@@ -14,28 +14,32 @@ class ClassifierTokenizer(PreTrainedTokenizerFast):
     It has no `__init__` of its own, since transformers loads tokenizer.json only for classes without one.
     """
 
-    @property
-    def window_stride(self) -> int | None:
-        """Number of tokens that neighbouring windows of a long text share; None if long texts are truncated.
-
-        It is saved in tokenizer_config.json. The tokenizer itself truncates in both cases: only
-        `kr_text.classifier.Classifier` reads windows.
-        """
-        stride: int | None = self.init_kwargs.get("window_stride")
-        return stride
-
     def __call__(self, *args: Any, **kwargs: Any) -> BatchEncoding:
         """Tokenizes as every fast tokenizer does; `truncation` is True by default."""
         encoded: BatchEncoding = super().__call__(*args, **{"truncation": True, **kwargs})
         return encoded
 
 
-def classifier_tokenizer(tokenizer: PreTrainedTokenizerFast, window_stride: int | None) -> ClassifierTokenizer:
+def window_stride(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Number of tokens that neighbouring windows of a long text share; None if long texts are truncated.
+
+    It is saved in tokenizer_config.json. The tokenizer itself truncates in both cases: only
+    `kr_text.classifier.Classifier` reads windows.
+
+    Args:
+        tokenizer: Tokenizer of a classifier. AutoTokenizer loads a `ClassifierTokenizer` as the plain class if
+            transformers is older than 5.8, and for some types of models.
+    """
+    stride: int | None = tokenizer.init_kwargs.get("window_stride")
+    return stride
+
+
+def classifier_tokenizer(tokenizer: PreTrainedTokenizerFast, stride: int | None) -> ClassifierTokenizer:
     """A copy of a tokenizer that encodes texts equally.
 
     Args:
         tokenizer: Fast tokenizer.
-        window_stride: Number of tokens that neighbouring windows of a long text share; None truncates.
+        stride: Number of tokens that neighbouring windows of a long text share; None truncates.
     """
     return ClassifierTokenizer(
         tokenizer_object=tokenizer.backend_tokenizer,
@@ -45,6 +49,6 @@ def classifier_tokenizer(tokenizer: PreTrainedTokenizerFast, window_stride: int 
         truncation_side=tokenizer.truncation_side,
         split_special_tokens=tokenizer.split_special_tokens,
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
-        window_stride=window_stride,
+        window_stride=stride,
         **tokenizer.special_tokens_map,
     )

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kr_text import __version__
 from kr_text.kernels.ragged import Ints
+from kr_text.models.tokenizer import window_stride
 from kr_text.text.character_encoder import CharacterEncoder
 from kr_text.text.tokenization import character_tokenizer, untrained_word_tokenizer
 from kr_text.text.windows import Windows, split_into_windows
@@ -31,7 +32,7 @@ def encode(data: DatasetDict, tokenizer: PreTrainedTokenizerFast) -> DatasetDict
     """Converts the columns text and label to input_ids, labels, length and is_long, on all cores and cached.
 
     length is the number of input_ids. is_long marks the first row of each text that is longer than the
-    `model_max_length` of the tokenizer. Such a text is truncated; if the tokenizer has a `window_stride`, it becomes
+    `model_max_length` of the tokenizer. Such a text is truncated; if the tokenizer is for windows, it becomes
     several rows instead, and the column text_index tells which rows are of one text.
 
     Args:
@@ -83,7 +84,7 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         "max_length": tokenizer.model_max_length,
         "truncation_side": tokenizer.truncation_side,
         "split_special_tokens": tokenizer.split_special_tokens,  # the string lacks the last two
-        "window_stride": getattr(tokenizer, "window_stride", None),
+        "window_stride": window_stride(tokenizer),
     }
 
 

@@ -139,7 +139,7 @@ def _pretrained(
     return tokenizer, model
 
 
-def window_stride(run: RunArguments, tokenizer: PreTrainedTokenizerFast) -> int | None:
+def stride_for(run: RunArguments, tokenizer: PreTrainedTokenizerFast) -> int | None:
     """Number of tokens that neighbouring windows of a long text share; None if long texts are truncated.
 
     Raises:

@@ -15,6 +15,7 @@ from kr_text.evaluation.metrics import classification_metrics, confusion_matrix
 from kr_text.formats.markdown import Number
 from kr_text.machine.environment import Environment
 from kr_text.machine.process import peak_memory_mb
+from kr_text.models.tokenizer import window_stride
 from kr_text.trainer.kr_trainer import LOGGED_TERMS
 from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import BatchesTrainer, ClassifierTrainers
@@ -139,7 +140,7 @@ def _long_texts(prepared: Prepared) -> LongTexts:
     tokenizer = prepared.tokenizer
     return {
         "max_length": tokenizer.model_max_length,
-        "window_stride": tokenizer.window_stride,
+        "window_stride": window_stride(tokenizer),
         "num_train": prepared.num_long("train"),
         "num_validation": prepared.num_long("validation"),
         "num_test": prepared.num_long("test"),

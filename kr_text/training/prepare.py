@@ -14,14 +14,14 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from kr_text.data.duplicates import count_duplicates, log_duplicates
 from kr_text.data.sources import fingerprint
 from kr_text.models import MODELS
-from kr_text.models.tokenizer import ClassifierTokenizer, classifier_tokenizer
+from kr_text.models.tokenizer import ClassifierTokenizer, classifier_tokenizer, window_stride
 from kr_text.text.batches import Batches, batches_for
 from kr_text.text.encoding import encode
 from kr_text.text.unknown_tokens import MAX_UNKNOWN, unknown_share
 from kr_text.text.windows import long_texts_note
 from kr_text.trainer.mutual_pair import MutualPair
 from kr_text.training.arguments import RunArguments
-from kr_text.training.build import build, teacher_logits, window_stride
+from kr_text.training.build import build, stride_for, teacher_logits
 from kr_text.training.class_weights import weights_of_classes
 from kr_text.training.computed_recipes import describe, fixed_recipe_name
 from kr_text.training.data_size import data_size
@@ -118,7 +118,7 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     log_settings(run, args, data["train"])
     set_seed(args.seed)
     built, model = build(run, data)
-    tokenizer = classifier_tokenizer(built, window_stride(run, built))
+    tokenizer = classifier_tokenizer(built, stride_for(run, built))
     network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
     logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
     encoded = encode(data, tokenizer)
@@ -133,11 +133,10 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
 
 
 def _log_long_texts(prepared: Prepared) -> None:
-    tokenizer = prepared.tokenizer
+    stride = window_stride(prepared.tokenizer)
     counts = {"training": (prepared.num_long("train"), prepared.num_texts["train"])}
-    if note := long_texts_note(counts, tokenizer.model_max_length, tokenizer.window_stride):
-        way_out = "; --long_texts windows reads them whole" if tokenizer.window_stride is None else ""
-        logger.info(note + way_out)
+    if note := long_texts_note(counts, prepared.tokenizer.model_max_length, stride):
+        logger.info(note + ("; --long_texts windows reads them whole" if stride is None else ""))
 
 
 def log_settings(run: RunArguments, args: TrainingArguments, rows: Dataset) -> None:

@@ -24,7 +24,7 @@ from kr_text.classifier import Classifier, evaluate
 from kr_text.data.sources import load
 from kr_text.evaluation.metrics import classification_metrics
 from kr_text.training.arguments import parse_training
-from kr_text.training.build import window_stride
+from kr_text.training.build import stride_for
 from kr_text.training.prepare import prepare
 from kr_text.training.resume import Start
 from training_cases import OVERRIDES, Train, build_from, predictions, report_of
@@ -270,7 +270,7 @@ def test_the_default_stride_is_a_quarter_of_max_length(news: Path, bert: Path) -
     for model, stride in (("textrnn", 12), (str(bert), 12)):
         run, _ = parse_training(["--model", model, "--max_length", "48", *WINDOWS], "kr-text train")
         tokenizer, _ = build_from(news, "--model", model, "--max_length", "48")
-        assert window_stride(run, tokenizer) == stride
+        assert stride_for(run, tokenizer) == stride
 
 
 @pytest.mark.parametrize(
