@@ -43,9 +43,10 @@ def require_at_least(low: int, **values: int) -> None:
             raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
-def require_dropout(dropout: float) -> None:
-    """Requires `dropout` to be in [0, 1)."""
-    in_range("dropout", dropout, 0, 1, open_high=True)
+def require_dropout(**rates: float) -> None:
+    """Requires each of `rates` to be in [0, 1)."""
+    for name, rate in rates.items():
+        in_range(name, rate, 0, 1, open_high=True)
 
 
 def require_token_id(vocab_size: int, **token_ids: int) -> None:

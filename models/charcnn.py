@@ -41,6 +41,9 @@ class CharCNNConfig(PreTrainedConfig):
         initializer_range: Standard deviation of the initial weights, except for the last layer, which starts at zero.
         center_channels: Whether every layer after the first subtracts from its input the mean over the channels.
             False gives the paper's network, whose training often stays on a plateau.
+        shallow: Whether the network is the first convolution, the maximum over its frames, and the classifier. It
+            learns from a few thousand texts, which the paper's network memorizes (docs/recipes.md). `dense_size` then
+            has no effect.
     """
 
     model_type = "kr_text_charcnn"
@@ -54,12 +57,13 @@ class CharCNNConfig(PreTrainedConfig):
         dropout: float = 0.5,
         initializer_range: float = 0.05,
         center_channels: bool = True,
+        shallow: bool = False,
         **kwargs: Any,
     ) -> None:
         require_at_least(NUM_ZERO_IDS + 1, vocab_size=vocab_size)
-        require_at_least(RECEPTIVE_FIELD, num_frames=num_frames)
+        require_at_least(CONVOLUTIONS[0][0] if shallow else RECEPTIVE_FIELD, num_frames=num_frames)
         require_at_least(1, num_filters=num_filters, dense_size=dense_size)
-        require_dropout(dropout)
+        require_dropout(dropout=dropout)
         if initializer_range <= 0:
             raise ValueError(f"initializer_range must be above 0, got {initializer_range}")
         super().__init__(**kwargs)
@@ -71,6 +75,7 @@ class CharCNNConfig(PreTrainedConfig):
         self.dropout = dropout
         self.initializer_range = initializer_range
         self.center_channels = center_channels
+        self.shallow = shallow
         self.pad_token_id = 0
 
     @classmethod
@@ -101,13 +106,15 @@ class CharCNNForSequenceClassification(PreTrainedModel):
         self.characters = CharConvolution(
             config.vocab_size - NUM_ZERO_IDS, config.num_filters, first, num_zero_ids=NUM_ZERO_IDS
         )
-        self.convolutions = nn.ModuleList(
-            Convolution(config.num_filters, config.num_filters, kernel_size) for kernel_size, _ in others
-        )
-        num_features = (config.num_frames - RECEPTIVE_FIELD) // STRIDE + 1
-        self.dense1 = FrameLinear(num_features, config.num_filters, config.dense_size)
-        self.dense2 = nn.Linear(config.dense_size, config.dense_size)
-        self.classifier = nn.Linear(config.dense_size, cast(int, config.num_labels))
+        if not config.shallow:
+            self.convolutions = nn.ModuleList(
+                Convolution(config.num_filters, config.num_filters, kernel_size) for kernel_size, _ in others
+            )
+            num_features = (config.num_frames - RECEPTIVE_FIELD) // STRIDE + 1
+            self.dense1 = FrameLinear(num_features, config.num_filters, config.dense_size)
+            self.dense2 = nn.Linear(config.dense_size, config.dense_size)
+        width = config.num_filters if config.shallow else config.dense_size
+        self.classifier = nn.Linear(width, cast(int, config.num_labels))
         self.dropout = Dropout(config.dropout)
         self.post_init()
 
@@ -121,6 +128,12 @@ class CharCNNForSequenceClassification(PreTrainedModel):
     def center(self, x: Tensor) -> Tensor:
         """Subtracts the mean over the channels from x (..., channels) if `center_channels` is set."""
         return x - x.mean(-1, keepdim=True) if self.config.center_channels else x
+
+    def largest(self, input_ids: Tensor) -> Tensor:
+        """Applies the first convolution and takes the maximum over the frames: (batch, seq_len) -> (batch, num_filters)."""
+        num_frames = self.config.num_frames
+        x, _ = convolve(self.characters, crop(input_ids, num_frames), num_frames)
+        return self.center(self.dropout(F.relu(x.max(dim=1).values)))
 
     def features(self, input_ids: Tensor) -> Tensor:
         """Applies the convolutions: (batch, seq_len) -> (batch, length, num_filters), cropped frames."""
@@ -147,8 +160,11 @@ class CharCNNForSequenceClassification(PreTrainedModel):
             `logits` (batch, num_labels) and `loss`.
         """
         input_ids, _ = left_align(input_ids, attention_mask, self.config.pad_token_id)
-        x = self.center(self.dropout(F.relu(self.dense1(self.features(input_ids)))))
-        x = self.center(self.dropout(F.relu(self.dense2(x))))
+        if self.config.shallow:
+            x = self.largest(input_ids)
+        else:
+            x = self.center(self.dropout(F.relu(self.dense1(self.features(input_ids)))))
+            x = self.center(self.dropout(F.relu(self.dense2(x))))
         logits = self.classifier(x)
         loss = None if labels is None else F.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from kr_text.kernels.dropout import Dropout
+from kr_text.kernels.dropout import Dropout, WordDropout
 from kr_text.kernels.recurrence import recur, reverse_rows, reversed_indices
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.ranges import require_at_least, require_dropout, require_token_id
@@ -29,7 +29,9 @@ class TextRNNConfig(PreTrainedConfig):
         hidden_size: Width of the tanh layer that is pooled over the words.
         cell: Recurrent cell, "lstm" or "gru". The paper has a plain recurrence; these cells train better.
         dropout: Dropout rate of the embeddings and of the pooled layer.
+        word_dropout: Probability that a word of a training text is replaced by the unknown word.
         pad_token_id: Id of the padding token.
+        unk_token_id: Id of the unknown word.
     """
 
     model_type = "kr_text_textrnn"
@@ -42,15 +44,19 @@ class TextRNNConfig(PreTrainedConfig):
         hidden_size: int = 128,
         cell: str = "lstm",
         dropout: float = 0.3,
+        word_dropout: float = 0.0,
         pad_token_id: int = 0,
+        unk_token_id: int = 1,
         **kwargs: Any,
     ) -> None:
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         require_at_least(1, vocab_size=vocab_size, embedding_dim=embedding_dim)
         require_at_least(1, context_size=context_size, hidden_size=hidden_size)
-        require_dropout(dropout)
+        require_dropout(dropout=dropout, word_dropout=word_dropout)
         require_token_id(vocab_size, pad_token_id=pad_token_id)
+        if word_dropout:
+            require_token_id(vocab_size, unk_token_id=unk_token_id)
         super().__init__(**kwargs)
         require_at_least(2, num_labels=cast(int, self.num_labels))
         self.vocab_size = vocab_size
@@ -59,7 +65,9 @@ class TextRNNConfig(PreTrainedConfig):
         self.hidden_size = hidden_size
         self.cell = cell
         self.dropout = dropout
+        self.word_dropout = word_dropout
         self.pad_token_id = pad_token_id
+        self.unk_token_id = unk_token_id
 
 
 class TextRNNForSequenceClassification(PreTrainedModel):
@@ -75,6 +83,9 @@ class TextRNNForSequenceClassification(PreTrainedModel):
         self.left_to_right = cell(config.embedding_dim, config.context_size, batch_first=True)
         self.right_to_left = cell(config.embedding_dim, config.context_size, batch_first=True)
         self.hidden = nn.Linear(2 * config.context_size + config.embedding_dim, config.hidden_size)
+        self.word_dropout = WordDropout(
+            config.word_dropout, pad_token_id=config.pad_token_id, unk_token_id=config.unk_token_id
+        )
         self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, cast(int, config.num_labels))
         self.post_init()
@@ -113,7 +124,7 @@ class TextRNNForSequenceClassification(PreTrainedModel):
             `logits` (batch, num_labels) and `loss`.
         """
         input_ids, lengths = left_align(input_ids, attention_mask, self.config.pad_token_id)
-        words = self.dropout(self.embedding(input_ids))  # (batch, seq_len, embedding_dim)
+        words = self.dropout(self.embedding(self.word_dropout(input_ids)))  # (batch, seq_len, embedding_dim)
         indices = reversed_indices(input_ids.shape[1], lengths)
         forward_states = recur(self.left_to_right, words)  # (batch, seq_len, context_size)
         backward_states = recur(self.right_to_left, reverse_rows(words, indices))

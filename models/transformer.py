@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kr_text.kernels.attention import attention
-from kr_text.kernels.dropout import Dropout
+from kr_text.kernels.dropout import Dropout, WordDropout
 from kr_text.models.padding import left_align, zero_padding_row
 from kr_text.ranges import require_at_least, require_dropout, require_token_id
 
@@ -30,7 +30,9 @@ class TransformerConfig(PreTrainedConfig):
         num_attention_heads: Number of attention heads in a layer.
         intermediate_size: Width of the feed-forward layers; 4 * hidden_size, as in the paper.
         dropout: Dropout rate of the embeddings, of each sublayer's output (both as in the paper), and of the mean.
+        word_dropout: Probability that a word of a training text is replaced by the unknown word.
         pad_token_id: Id of the padding token.
+        unk_token_id: Id of the unknown word.
     """
 
     model_type = "kr_text_transformer"
@@ -43,13 +45,17 @@ class TransformerConfig(PreTrainedConfig):
         num_attention_heads: int = 4,
         intermediate_size: int = 512,
         dropout: float = 0.1,
+        word_dropout: float = 0.0,
         pad_token_id: int = 0,
+        unk_token_id: int = 1,
         **kwargs: Any,
     ) -> None:
         require_at_least(1, vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers)
         require_at_least(1, num_attention_heads=num_attention_heads, intermediate_size=intermediate_size)
-        require_dropout(dropout)
+        require_dropout(dropout=dropout, word_dropout=word_dropout)
         require_token_id(vocab_size, pad_token_id=pad_token_id)
+        if word_dropout:
+            require_token_id(vocab_size, unk_token_id=unk_token_id)
         if hidden_size % (2 * num_attention_heads):
             raise ValueError(
                 f"hidden_size must be a multiple of 2 * num_attention_heads = {2 * num_attention_heads}, "
@@ -63,7 +69,9 @@ class TransformerConfig(PreTrainedConfig):
         self.num_attention_heads = num_attention_heads
         self.intermediate_size = intermediate_size
         self.dropout = dropout
+        self.word_dropout = word_dropout
         self.pad_token_id = pad_token_id
+        self.unk_token_id = unk_token_id
 
 
 def sinusoidal_positions(seq_len: int, hidden_size: int, device: torch.device) -> Tensor:
@@ -114,6 +122,9 @@ class TransformerForSequenceClassification(PreTrainedModel):
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.word_dropout = WordDropout(
+            config.word_dropout, pad_token_id=config.pad_token_id, unk_token_id=config.unk_token_id
+        )
         self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, cast(int, config.num_labels))
         self.post_init()
@@ -151,7 +162,7 @@ class TransformerForSequenceClassification(PreTrainedModel):
         keep = torch.arange(seq_len, device=input_ids.device) < lengths[:, None]  # (batch, seq_len)
         visible = (keep | (lengths == 0)[:, None])[:, None, None]  # an empty text attends to its padding
         positions = sinusoidal_positions(seq_len, hidden_size, input_ids.device)
-        words = self.embedding(input_ids) * math.sqrt(hidden_size)
+        words = self.embedding(self.word_dropout(input_ids)) * math.sqrt(hidden_size)
         x = self.dropout(words + positions.to(words.dtype))
         for layer in self.layers:
             x = layer(x, visible)

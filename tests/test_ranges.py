@@ -45,9 +45,9 @@ def test_integers_below_the_bound_are_refused_by_name() -> None:
 
 
 def test_dropout_is_in_0_to_1_without_1() -> None:
-    require_dropout(0.0)
+    require_dropout(dropout=0.0)
     with pytest.raises(ValueError, match=r"^dropout must be in \[0, 1\), got 1\.0$"):
-        require_dropout(1.0)
+        require_dropout(dropout=1.0)
 
 
 def test_a_token_id_is_in_the_vocabulary() -> None:

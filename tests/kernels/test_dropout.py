@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kr_text.kernels.dropout import Dropout
+from kr_text.kernels.dropout import Dropout, WordDropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.99])
@@ -48,3 +48,16 @@ def test_limits_of_p_eval_mode_and_empty_tensors() -> None:
     assert torch.equal(Dropout(1.0)(x), torch.zeros(5, 3))
     assert torch.equal(Dropout(0.9).eval()(x), x)
     assert Dropout(0.5)(torch.empty(0, 4)).shape == (0, 4)
+
+
+def test_word_dropout_replaces_words_but_not_padding_and_only_in_training() -> None:
+    torch.manual_seed(0)
+    words = torch.randint(2, 50, (300, 400))
+    words[:, 300:] = 0
+    dropout = WordDropout(0.2, pad_token_id=0, unk_token_id=1)
+    result = dropout(words)
+    replaced = result == 1
+    assert not replaced[:, 300:].any()
+    assert abs(int(replaced.sum()) - 0.2 * 90_000) < 4 * (90_000 * 0.2 * 0.8) ** 0.5
+    assert torch.equal(result[~replaced], words[~replaced])
+    assert torch.equal(dropout.eval()(words), words)

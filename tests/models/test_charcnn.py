@@ -61,6 +61,22 @@ def test_cropped_frames_give_the_logits_of_all_frames(num_frames: int, center_ch
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10, msg=f"{length} characters")
 
 
+@pytest.mark.parametrize("center_channels", [True, False])
+@pytest.mark.parametrize("num_frames", [1014, 150, 7])
+def test_the_shallow_network_takes_the_maximum_over_all_frames(num_frames: int, center_channels: bool) -> None:
+    model = make_model(shallow=True, num_frames=num_frames, center_channels=center_channels)
+    for length in LENGTHS:
+        text = text_of(length)
+        one_hot = torch.zeros(1, 10, num_frames, dtype=torch.float64)
+        for frame, character in enumerate(text[:num_frames]):
+            if character >= 2:
+                one_hot[0, character - 2, frame] = 1.0
+        x = F.conv1d(one_hot, model.characters.weight.permute(2, 1, 0), model.characters.bias).clamp(min=0).amax(2)
+        expected = model.classifier(x - x.mean() if center_channels else x)[0]
+        logits = model(torch.tensor([text], dtype=torch.long)).logits[0]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12, msg=f"{length} characters")
+
+
 def test_texts_of_all_lengths_in_a_batch_have_the_logits_of_all_frames() -> None:
     model = make_model()
     rows = torch.tensor([text_of(length) + [0] * (2000 - length) for length in LENGTHS])
