@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kr_text.kernels.convolution import CharConvolution, Convolution
-from kr_text.kernels.cropped_frames import FrameLinear, convolve, crop, max_pool
+from kr_text.kernels.cropped_frames import FrameLinear, convolve, crop, largest, max_pool
 from kr_text.kernels.dropout import Dropout
 from kr_text.models.padding import left_align
 from kr_text.ranges import require_at_least, require_dropout
@@ -129,12 +129,6 @@ class CharCNNForSequenceClassification(PreTrainedModel):
         """Subtracts the mean over the channels from x (..., channels) if `center_channels` is set."""
         return x - x.mean(-1, keepdim=True) if self.config.center_channels else x
 
-    def largest(self, input_ids: Tensor) -> Tensor:
-        """Applies the first convolution and takes the maximum over the frames: (batch, seq_len) -> (batch, num_filters)."""
-        num_frames = self.config.num_frames
-        x, _ = convolve(self.characters, crop(input_ids, num_frames), num_frames)
-        return self.center(self.dropout(F.relu(x.max(dim=1).values)))
-
     def features(self, input_ids: Tensor) -> Tensor:
         """Applies the convolutions: (batch, seq_len) -> (batch, length, num_filters), cropped frames."""
         num_frames = self.config.num_frames
@@ -161,7 +155,8 @@ class CharCNNForSequenceClassification(PreTrainedModel):
         """
         input_ids, _ = left_align(input_ids, attention_mask, self.config.pad_token_id)
         if self.config.shallow:
-            x = self.largest(input_ids)
+            x = F.relu(largest(self.characters, crop(input_ids, self.config.num_frames), self.config.num_frames))
+            x = self.center(self.dropout(x))
         else:
             x = self.center(self.dropout(F.relu(self.dense1(self.features(input_ids)))))
             x = self.center(self.dropout(F.relu(self.dense2(x))))

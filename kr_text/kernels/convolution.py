@@ -29,12 +29,45 @@ class CharConvolution(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Convolves (batch, length) -> (batch, length - kernel_size + 1, out_channels)."""
+        rows, table = self._lookups(input_ids)
+        return F.embedding_bag(rows.flatten(0, 1), table, mode="sum").view(*rows.shape[:2], -1)
+
+    def largest(self, input_ids: Tensor) -> Tensor:
+        """Convolves (batch, length) and takes the maximum over the frames: (batch, out_channels)."""
+        return cast(Tensor, cast(Any, _LargestSum).apply(*self._lookups(input_ids)))
+
+    def _lookups(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows to add for each frame, (batch, length - kernel_size + 1, kernel_size), and the table of the rows."""
         first, *others = F.pad(self.weight, (0, 0, self.num_zero_ids, 0))  # each (vocab_size, out_channels)
         table = torch.stack([first + self.bias, *others])
-        windows = input_ids.unfold(1, self.kernel_size, 1)  # (batch, length - kernel_size + 1, kernel_size)
+        windows = input_ids.unfold(1, self.kernel_size, 1)
         rows = windows + torch.arange(self.kernel_size, device=input_ids.device) * table.shape[1]
-        x = F.embedding_bag(rows.flatten(0, 1), table.flatten(0, 1), mode="sum")
-        return x.view(*windows.shape[:2], -1)
+        return rows, table.flatten(0, 1)
+
+
+class _LargestSum(torch.autograd.Function):
+    """Sums table rows for each frame and takes the maximum over the frames.
+
+    Only the frame with the maximum has a gradient, so the gradient is cheaper than that of all frames.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, table: Tensor) -> Tensor:
+        sums = F.embedding_bag(rows.flatten(0, 1), table, mode="sum")
+        largest, frames = sums.view(*rows.shape[:2], -1).max(dim=1)  # each (batch, out_channels)
+        ctx.save_for_backward(rows, frames)
+        ctx.num_rows = len(table)
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        rows, frames = ctx.saved_tensors
+        kernel_size = rows.shape[2]
+        added = rows.transpose(1, 2).gather(2, frames[:, None].expand(-1, kernel_size, -1))
+        table_grad = grad.new_zeros(ctx.num_rows, grad.shape[1])
+        table_grad.scatter_add_(0, added.flatten(0, 1), grad[:, None].expand_as(added).flatten(0, 1))
+        return None, table_grad
 
 
 class Convolution(nn.Module):

@@ -34,6 +34,12 @@ def convolve(layer: CharConvolution | Convolution, x: Tensor, num_frames: int) -
     return y, num_frames
 
 
+def largest(layer: CharConvolution, x: Tensor, num_frames: int) -> Tensor:
+    """Convolves cropped characters and takes the maximum over all frames: (batch, out_channels)."""
+    length = min(x.shape[1], num_frames - layer.kernel_size + 1)
+    return layer.largest(repeat_last(x, length + layer.kernel_size - 1))
+
+
 def max_pool(x: Tensor, num_frames: int, pool_size: int) -> tuple[Tensor, int]:
     """Takes the maximum over each `pool_size` cropped frames; returns the cropped output and its number of frames."""
     if pool_size == 1:

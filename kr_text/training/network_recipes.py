@@ -13,7 +13,7 @@ MAX_WORDS = 256  # words that TextRNN and Transformer read
 MAX_FRAMES = 1014  # characters that CharCNN reads, as in its paper
 VOCAB_SIZE = 40_000
 MAX_SHALLOW_ROWS = 100_000
-SHALLOW = {"shallow": True, "num_filters": 1024, "initializer_range": 0.5, "center_channels": False, "dropout": 0.5}
+SHALLOW = {"shallow": True, "num_filters": 1024, "initializer_range": 0.1, "center_channels": True, "dropout": 0.5}
 DEEP = {"num_filters": 256, "dense_size": 1024, "center_channels": True}
 
 

@@ -77,6 +77,17 @@ def test_the_shallow_network_takes_the_maximum_over_all_frames(num_frames: int, 
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12, msg=f"{length} characters")
 
 
+def test_the_gradient_of_the_largest_frames_is_that_of_all_frames() -> None:
+    layer = make_model(shallow=True).characters
+    rows = torch.randint(0, 12, (5, 30), generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(5, 6, dtype=torch.float64)
+    gradients = [
+        torch.autograd.grad((pooled * weights).sum(), [layer.weight, layer.bias])
+        for pooled in (layer.largest(rows), layer(rows).max(dim=1).values)
+    ]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
 def test_texts_of_all_lengths_in_a_batch_have_the_logits_of_all_frames() -> None:
     model = make_model()
     rows = torch.tensor([text_of(length) + [0] * (2000 - length) for length in LENGTHS])
