@@ -1,4 +1,4 @@
-"""CharCNN: six convolutions and three dense layers over the characters of a text.
+"""CharCNN: six convolutions and three dense layers over the characters of a text, or one wide convolution.
 
 Zhang, Zhao, LeCun: Character-level Convolutional Networks for Text Classification (NeurIPS 2015).
 """

@@ -120,3 +120,15 @@ def test_dropout_follows_the_embeddings_and_the_pooled_layer() -> None:
     model(torch.tensor([[3, 5, 4]]))
     assert model.dropout.p == 0.25
     assert dropped == [(1, 3, 4), (1, 6)]
+
+
+def test_word_dropout_replaces_words_in_training_only() -> None:
+    """With nearly all words replaced, texts of the same length have the logits of unknown words."""
+    config = TextRNNConfig(vocab_size=12, word_dropout=1 - 1e-9, dropout=0.0, num_labels=3)
+    torch.manual_seed(0)
+    model: Any = TextRNNForSequenceClassification(config)
+    words, unknown = torch.tensor([[3, 5, 4, 0]]), torch.tensor([[1, 1, 1, 0]])
+    model.eval()
+    expected = model(unknown).logits
+    assert not torch.allclose(model(words).logits, expected)
+    torch.testing.assert_close(model.train()(words).logits, expected)

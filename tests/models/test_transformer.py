@@ -119,3 +119,15 @@ def test_bf16_changes_the_logits_slightly() -> None:
     exact = model(words).logits
     assert not torch.equal(rounded.float(), exact)
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_word_dropout_replaces_words_in_training_only() -> None:
+    """With nearly all words replaced, texts of the same length have the logits of unknown words."""
+    config = TransformerConfig(vocab_size=12, word_dropout=1 - 1e-9, dropout=0.0, num_labels=3)
+    torch.manual_seed(0)
+    model: Any = TransformerForSequenceClassification(config)
+    words, unknown = torch.tensor([[3, 5, 4, 0]]), torch.tensor([[1, 1, 1, 0]])
+    model.eval()
+    expected = model(unknown).logits
+    assert not torch.allclose(model(words).logits, expected)
+    torch.testing.assert_close(model.train()(words).logits, expected)
