@@ -9,7 +9,8 @@ from kr_text.training.flags import training_flags
 SUMMARY = "train with several losses and seeds, and test the differences"
 DESCRIPTION = (
     "Trains with several losses over several seeds. Prints the mean test error, NLL and ECE of each loss, and a paired "
-    "test against cross-entropy. If interrupted, the same command continues where it stopped."
+    "test against cross-entropy. With --folds 5, each row is a test row once, for data that are too small for one test "
+    "split. If interrupted, the same command continues where it stopped."
 )
 
 
@@ -32,6 +33,13 @@ def _add_own_flags(parser: CommandParser) -> None:
         "--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="a run for each; default: 1 2 3"
     )
     parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validate: put all rows together, cut them into K stratified folds, and train K times for each loss "
+        "and seed, with another fold as test rows each time; default: the test rows of the data set",
+    )
+    parser.add_argument(
         "--output_dir", default="runs/comparison", metavar="DIR", help="folder of all runs; default: %(default)s"
     )
 
@@ -51,6 +59,7 @@ def _compare(flags: argparse.Namespace) -> None:
         return print_training_help(parser, flags.training_flags, every_flag=flags.help_all, left_out=OWN_FLAGS)
     prepare_for_training()
     command = command_line(["kr-text", *flags.argv])
-    result = compare(flags.losses, flags.seeds, flags.output_dir, flags.training_flags, command=command)
+    runs = (flags.losses, flags.seeds, flags.output_dir, flags.training_flags)
+    result = compare(*runs, command=command, num_folds=flags.folds)
     print(comparison_markdown(result))
     print(f"Saved in {flags.output_dir}", file=sys.stderr)

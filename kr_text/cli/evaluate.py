@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,8 @@ def _rows(dataset: str, flags: argparse.Namespace, names: Sequence[str]) -> tupl
         return rows, f"all of them{unknown}"
     data, split = load_for(run), flags.split or "test"
     same = fingerprint(data) == trained.get(DATA)
+    if run.fold and not same:  # the fold is of the data of the run
+        data = load_for(replace(run, fold=None))
     return data[split], f"the {split} split" + (" of the data that the model was trained on" if same else "")
 
 

@@ -18,6 +18,7 @@ GROUPS = {
         "text_column",
         "label_column",
         "validation_size",
+        "fold",
         "strict",
         "max_train_rows",
         "max_length",

@@ -16,7 +16,7 @@ from kr_text.data.columns import Converted, Source, lacks_labels, text_and_label
 from kr_text.data.files import SUFFIXES, column_names, is_table, listed
 from kr_text.data.folders import SPLIT_NAMES, from_path, from_splits
 from kr_text.data.headers import ColumnNames, find_label
-from kr_text.data.split import cut
+from kr_text.data.split import Fold, cut, take_fold
 from kr_text.data.synthetic_news import synthetic_news
 from kr_text.ranges import require_at_least
 
@@ -57,6 +57,7 @@ def load(
     label_column: str | None = None,
     validation_size: float | int | None = None,
     max_train_rows: int | None = None,
+    fold: Fold | None = None,
     seed: int = 0,
     strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -93,7 +94,9 @@ def load(
         label_column: Column with the class. Default: label.
         validation_size: Share in (0, 1) or number of the rows to cut for a missing split. Default: 10%, at most 5,000.
         max_train_rows: Maximum number of training rows, drawn at random; validation and test do not depend on it.
-        seed: Seed of the cuts and of `max_train_rows`.
+        fold: Fold of a cross-validation: the rows of all splits are put together and cut into folds; this fold is test,
+            and the others are train, of which validation is cut. Default: the splits of the data set.
+        seed: Seed of the cuts, of the folds and of `max_train_rows`.
         strict: Whether to refuse rows that would be left out, a test split without labels, and columns that are called
             neither text and label nor as the arguments say.
         cache_dir: Folder for the Arrow files. Default: the cache of `datasets`.
@@ -110,6 +113,7 @@ def load(
         label_column=label_column,
         validation_size=validation_size,
         max_train_rows=max_train_rows,
+        fold=fold,
         seed=seed,
         strict=strict,
         cache_dir=cache_dir,
@@ -123,6 +127,7 @@ def load_data_set(
     label_column: str | None = None,
     validation_size: float | int | None = None,
     max_train_rows: int | None = None,
+    fold: Fold | None = None,
     seed: int = 0,
     strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -140,6 +145,8 @@ def load_data_set(
         source = from_path(path, columns, cache_dir) if path.exists() else _from_hub(name, columns, cache_dir)
         dataset, left_out = text_and_label(source, strict=strict)
         unlabelled = texts_only(source)
+    if fold is not None:
+        dataset = take_fold(dataset, fold, seed, name)
     for split in ("test", "validation"):
         if split not in dataset:
             dataset["train"], dataset[split] = cut(dataset["train"], validation_size, seed, f"{path}: train")

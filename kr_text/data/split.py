@@ -1,17 +1,74 @@
-"""Stratified cut of validation or test rows from the training rows."""
+"""Stratified cuts: of validation or test rows from the training rows, and of all rows into folds."""
 
 import logging
 import math
+import re
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from kr_text.data.left_out import rows_where
 
 logger = logging.getLogger(__name__)
 
 MAX_DEFAULT_CUT = 5_000  # rows; an error rate of 9% then has a standard error of 0.4 points
+
+
+class Fold(NamedTuple):
+    """One fold of a cross-validation.
+
+    Attributes:
+        number: Number of the fold, from 1.
+        count: Number of folds.
+    """
+
+    number: int
+    count: int
+
+
+def parse_fold(text: str) -> Fold:
+    """The fold in a text such as "2/5".
+
+    Raises:
+        ValueError: The text is not a fold.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    fold = Fold(int(found[1]), int(found[2])) if found else Fold(0, 0)
+    if not (fold.count >= 2 and 1 <= fold.number <= fold.count):
+        raise ValueError(
+            f"fold must be NUMBER/COUNT with 1 <= NUMBER <= COUNT and COUNT >= 2, such as 2/5, got {text!r}"
+        )
+    return fold
+
+
+def take_fold(splits: DatasetDict, fold: Fold, seed: int, where: str) -> DatasetDict:
+    """Cuts all rows into stratified folds. One fold is the split test, the others are the split train.
+
+    The sizes of two folds, and the rows they have of a class, differ by 1 at most. The folds depend only on the rows,
+    the number of folds and the seed, so each row is a test row in exactly one fold.
+
+    Args:
+        splits: Splits with the columns text and label; their rows are put together.
+        fold: The fold that becomes the test rows.
+        seed: Seed of the folds.
+        where: Name of the data in messages.
+
+    Raises:
+        ValueError: There are fewer rows than folds.
+    """
+    rows = concatenate_datasets(list(splits.values()))
+    if fold.count > rows.num_rows:
+        raise ValueError(f"folds must be at most the {rows.num_rows} rows of {where}, got {fold.count}")
+    labels = rows.with_format("arrow").select_columns("label")[:]["label"].to_numpy()
+    shuffled = np.random.default_rng(seed).permutation(rows.num_rows)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    fold_of = np.empty(rows.num_rows, dtype=np.int64)
+    fold_of[by_class] = np.arange(rows.num_rows) % fold.count + 1
+    chosen = {"train": fold_of != fold.number, "test": fold_of == fold.number}
+    return DatasetDict({name: rows.select(mask.nonzero()[0]).flatten_indices() for name, mask in chosen.items()})
 
 
 def cut(dataset: Dataset, size: float | int | None, seed: int, where: str) -> tuple[Dataset, Dataset]:

@@ -1,4 +1,7 @@
-"""Comparison of several losses over several seeds on one data set: a small grid with settings from a command line."""
+"""Comparison of several losses over several seeds on one data set: a small grid with settings from a command line.
+
+With folds, each loss and seed is trained once for each fold of a cross-validation, so that each row is a test row once.
+"""
 
 import hashlib
 import json
@@ -7,7 +10,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from statistics import fmean
+from typing import Any, NamedTuple, TypedDict
 
 from kr_text.data.sources import fingerprint
 from kr_text.experiments.code_version import commit_of_code
@@ -15,17 +19,19 @@ from kr_text.experiments.engines import Finished, Setting, run_missing
 from kr_text.experiments.results import Result, read_results
 from kr_text.experiments.run import Run, make_line, way_to_start, working_folder
 from kr_text.experiments.significance import holm, mean_and_deviation
-from kr_text.experiments.verdicts import against
+from kr_text.experiments.verdicts import against, over_folds
 from kr_text.formats.markdown import Number, format_number, format_p_value, markdown_table
 from kr_text.formats.whole_files import write_json, write_text
 from kr_text.machine.process import reset_peak_memory
+from kr_text.ranges import require_at_least
 from kr_text.training.arguments import command_line, parse_training
 from kr_text.training.load_data import load_for
 from kr_text.training.settings import DATA, run_settings
 from kr_text.training.train import train
 
 PROGRAM = "kr-text compare"
-OWN_FLAGS = {"loss", "seed", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}  # differ between runs
+# Flags of `kr-text train` that differ between the runs.
+OWN_FLAGS = {"loss", "seed", "fold", "output_dir", "resume", "overwrite", "resume_from_checkpoint"}
 SETTINGS_FILE = "comparison_settings.json"  # by loss; a run keeps its own in settings.json
 COMPARED = {"error_rate": "error, %", "nll": "NLL, nats", "ece": "ECE"}  # metric: heading
 
@@ -37,10 +43,11 @@ class Compared(TypedDict):
 
     Attributes:
         loss: Name of the loss.
-        metrics: Each metric on the test rows, by seed; nan where it is not finite.
+        metrics: Each metric on the test rows, by seed, and by fold within a seed; nan where it is not finite.
         difference: Mean error minus that of the baseline, in percentage points; None for the baseline itself.
         interval: 95% interval of the difference.
-        p_value: Two-sided p-value of the paired bootstrap over rows and seeds, Holm-corrected.
+        p_value: Two-sided p-value, Holm-corrected: of the paired bootstrap over rows and seeds, or with folds of the
+            corrected resampled t-test.
     """
 
     loss: str
@@ -51,22 +58,35 @@ class Compared(TypedDict):
 
 
 class Comparison(TypedDict):
-    """Everything that comparison.json holds."""
+    """Everything that comparison.json holds.
+
+    Attributes:
+        num_train_rows: Training rows of a run; with folds, the mean over the folds.
+        num_test_rows: Test rows; with folds, those of all folds together.
+        num_folds: Number of folds; None without a cross-validation.
+    """
 
     command: str
     model: str
     dataset: str
     num_train_rows: int
     num_test_rows: int
+    num_folds: int | None
     seeds: list[int]
     baseline: str
     losses: list[Compared]
 
 
 def compare(
-    losses: Sequence[str], seeds: Sequence[int], output_dir: str, flags: Sequence[str], *, command: str
+    losses: Sequence[str],
+    seeds: Sequence[int],
+    output_dir: str,
+    flags: Sequence[str],
+    *,
+    command: str,
+    num_folds: int | None = None,
 ) -> Comparison:
-    """Trains with every loss and every seed, and writes comparison.json and comparison.md.
+    """Trains with every loss and every seed, in every fold, and writes comparison.json and comparison.md.
 
     Stores the results in `output_dir` as `kr-text run` does: finished runs are not trained again, and an interrupted
     run resumes from its last checkpoint. Models are deleted. The command in each result trains one again.
@@ -78,6 +98,7 @@ def compare(
         flags: Further flags of `kr-text train`, the same for every run. "ce" ignores `--loss_overrides`, and every
             loss except "kd" ignores `--teacher`.
         command: The command line, for the report.
+        num_folds: Number of folds of a cross-validation of all rows. Default: the test rows of the data set.
 
     Raises:
         ValueError: The arguments are invalid.
@@ -86,24 +107,28 @@ def compare(
     for name, values in (("losses", losses), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} must be one or more, each once, got {', '.join(map(str, values)) or 'none'}")
+    if num_folds is not None:
+        require_at_least(2, folds=num_folds)
     if own := sorted(_flag_names(flags) & OWN_FLAGS):
         raise ValueError(
             f"flags must be shared by all runs, got --{', --'.join(own)}: give losses, seeds and output_dir instead"
         )
-    settings = _settings(losses, output_dir, flags)
+    settings = _settings(losses, output_dir, flags, num_folds)
     folder = Path(output_dir)
     _check_folder(folder, settings)
-    runs = {(loss, seed): _run(settings[loss], loss, seed) for seed in seeds for loss in losses}
-    results = _results(list(runs.values()), folder, flags)
-    by_loss = {loss: [results[runs[loss, seed].key] for seed in seeds] for loss in losses}
+    folds = _folds(num_folds)
+    runs = [_run(settings[loss], loss, seed, fold) for seed in seeds for fold in folds for loss in losses]
+    results = _results(runs, folder, flags)
+    by_loss = {loss: [results[run.key] for run in runs if run.loss == loss] for loss in losses}
     baseline = "ce" if "ce" in losses else losses[0]
-    report = by_loss[baseline][0].report
+    datasets = [result.report["dataset"] for result in by_loss[baseline][: len(folds)]]
     comparison: Comparison = {
         "command": command,
-        "model": report["model"]["name"],
-        "dataset": report["dataset"]["name"],
-        "num_train_rows": report["dataset"]["num_train_rows"],
-        "num_test_rows": report["dataset"]["num_test_rows"],
+        "model": by_loss[baseline][0].report["model"]["name"],
+        "dataset": datasets[0]["name"],
+        "num_train_rows": round(fmean(each["num_train_rows"] for each in datasets)),
+        "num_test_rows": sum(each["num_test_rows"] for each in datasets),
+        "num_folds": num_folds,
         "seeds": list(seeds),
         "baseline": baseline,
         "losses": against_baseline(by_loss, baseline),
@@ -117,29 +142,45 @@ def against_baseline(by_loss: Mapping[str, Sequence[Result]], baseline: str) -> 
     """Compares each loss with the baseline.
 
     Args:
-        by_loss: Results of each loss, one per seed, with the same seeds for all losses.
+        by_loss: Results of each loss, one per seed and fold, with the same seeds and folds for all losses.
         baseline: Name of the baseline.
     """
-    verdicts = {loss: against(results, by_loss[baseline]) for loss, results in by_loss.items() if loss != baseline}
-    p_values = dict(zip(verdicts, holm([verdict.p_bootstrap for verdict in verdicts.values()]), strict=True))
+    tests = {loss: _difference(results, by_loss[baseline]) for loss, results in by_loss.items() if loss != baseline}
+    p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     compared: list[Compared] = []
     for loss, results in by_loss.items():
-        verdict = verdicts.get(loss)
+        test = tests.get(loss)
         metrics = [result.report["test_metrics"] for result in results]
         compared.append(
             {
                 "loss": loss,
                 "metrics": {name: [_or_nan(each[name]) for each in metrics] for name in COMPARED},
-                "difference": verdict.difference if verdict else None,
-                "interval": (verdict.low, verdict.high) if verdict else None,
+                "difference": test.points if test else None,
+                "interval": test.interval if test else None,
                 "p_value": p_values.get(loss),
             }
         )
     return compared
 
 
+class _Difference(NamedTuple):
+    """A difference of errors in percentage points, its 95% interval and its p-value."""
+
+    points: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def _difference(results: Sequence[Result], baseline: Sequence[Result]) -> _Difference:
+    if results[0].run.fold is None:
+        verdict = against(results, baseline)
+        return _Difference(verdict.difference, (verdict.low, verdict.high), verdict.p_bootstrap)
+    test = over_folds(results, baseline)
+    return _Difference(100 * test.difference, (100 * test.low, 100 * test.high), test.p_value)
+
+
 def comparison_markdown(comparison: Comparison) -> str:
-    """The comparison as a Markdown table: mean and deviation over the seeds, and the difference from the baseline."""
+    """The comparison as a Markdown table: mean and deviation over the runs, and the difference from the baseline."""
     rows = []
     for compared in comparison["losses"]:
         cells = [compared["loss"]]
@@ -158,29 +199,52 @@ def comparison_markdown(comparison: Comparison) -> str:
     headings = ["loss", *COMPARED.values(), f"error against {comparison['baseline']}, points (95%)", "p"]
     return (
         f"# {comparison['model']} on {comparison['dataset']}\n\n"
-        f"{comparison['num_train_rows']:,} training rows, {comparison['num_test_rows']:,} test rows, seeds "
-        f"{', '.join(map(str, comparison['seeds']))}; mean ± standard deviation over the seeds. Differences are paired "
-        "by row and by seed. Their intervals and p-values come from a bootstrap over rows and seeds with the "
-        "Behrens-Fisher distribution; the p-values are Holm-corrected.\n\n"
-        + markdown_table(headings, rows)
-        + f"\n\n```sh\n{comparison['command']}\n```\n"
+        f"{_about(comparison)}\n\n" + markdown_table(headings, rows) + f"\n\n```sh\n{comparison['command']}\n```\n"
     )
 
 
-def _settings(losses: Sequence[str], output_dir: str, flags: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each loss, every setting except the seed, and a fingerprint of the data."""
-    parsed = [parse_training(_argv(flags, loss, 0, output_dir), PROGRAM) for loss in losses]
-    data = fingerprint(load_for(parsed[0][0]))
-    settings = {loss: {**run_settings(*each), DATA: data} for loss, each in zip(losses, parsed, strict=True)}
-    return {loss: {name: value for name, value in each.items() if name != "seed"} for loss, each in settings.items()}
+def _about(comparison: Comparison) -> str:
+    """The paragraph above the table: the rows and runs, and what the numbers are."""
+    seeds, num_folds = comparison["seeds"], comparison["num_folds"]
+    train, num_test = f"{comparison['num_train_rows']:,} training rows", f"{comparison['num_test_rows']:,}"
+    names = f"seeds {', '.join(map(str, seeds))}"
+    if num_folds is None:
+        return (
+            f"{train}, {num_test} test rows, {names}; mean ± standard deviation over the seeds. Differences are paired by row and by "
+            "seed. Their intervals and p-values come from a bootstrap over rows and seeds with the Behrens-Fisher "
+            "distribution; the p-values are Holm-corrected."
+        )
+    return (
+        f"{num_folds} folds: each of the {num_test} rows is a test row once for each seed. {train} in a fold, {names}; mean ± "
+        f"standard deviation over the {num_folds * len(seeds)} runs. Differences are paired by row and by seed. Their "
+        f"intervals and p-values come from the corrected resampled t-test over the folds (Nadeau & Bengio 2003), since "
+        "the training rows of two folds overlap; the p-values are Holm-corrected."
+    )
 
 
-def _argv(flags: Sequence[str], loss: str, seed: int, folder: str) -> list[str]:
+def _folds(num_folds: int | None) -> list[str | None]:
+    return [None] if num_folds is None else [f"{number}/{num_folds}" for number in range(1, num_folds + 1)]
+
+
+def _settings(
+    losses: Sequence[str], output_dir: str, flags: Sequence[str], num_folds: int | None
+) -> dict[str, dict[str, Any]]:
+    """For each loss, every setting except seed and fold, and a fingerprint of the data."""
+    first = _folds(num_folds)[0]
+    parsed = [parse_training(_argv(flags, loss, 0, first, output_dir), PROGRAM) for loss in losses]
+    shared = {DATA: fingerprint(load_for(parsed[0][0])), **({"folds": num_folds} if num_folds else {})}
+    settings = {loss: {**run_settings(*each), **shared} for loss, each in zip(losses, parsed, strict=True)}
+    varied = {"seed", "fold"}
+    return {loss: {name: each[name] for name in each if name not in varied} for loss, each in settings.items()}
+
+
+def _argv(flags: Sequence[str], loss: str, seed: int, fold: str | None, folder: str) -> list[str]:
     """The flags of `kr-text train` for one run."""
     given = _flag_names(flags)
     ignored = [name for name, used in (("loss_overrides", loss != "ce"), ("teacher", loss == "kd")) if not used]
     without = [f"--{name}=" for name in ignored if name in given]
-    return [*flags, *without, "--loss", loss, "--seed", str(seed), "--output_dir", folder]
+    of_run = ["--loss", loss, "--seed", str(seed), *([] if fold is None else ["--fold", fold])]
+    return [*flags, *without, *of_run, "--output_dir", folder]
 
 
 def _flag_names(flags: Sequence[str]) -> set[str]:
@@ -209,9 +273,9 @@ def _work(folder: Path) -> Path:
     return folder / "work"
 
 
-def _run(settings: Mapping[str, Any], loss: str, seed: int) -> Run:
+def _run(settings: Mapping[str, Any], loss: str, seed: int, fold: str | None) -> Run:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    return Run(settings["dataset"], settings["model"], loss, seed, settings_digest=digest)
+    return Run(settings["dataset"], settings["model"], loss, seed, settings_digest=digest, fold=fold)
 
 
 def _results(runs: Sequence[Run], folder: Path, flags: Sequence[str]) -> dict[str, Result]:
@@ -220,7 +284,7 @@ def _results(runs: Sequence[Run], folder: Path, flags: Sequence[str]) -> dict[st
     def engine(missing: Sequence[Run], setting: Setting) -> Iterator[Finished]:
         for run in missing:
             with working_folder(run, setting.work) as where:
-                argv, started = _argv(flags, run.loss, run.seed, str(where)), time.time()
+                argv, started = _argv(flags, run.loss, run.seed, run.fold, str(where)), time.time()
                 arguments = parse_training([*argv, f"--{way_to_start(where)}"], PROGRAM)
                 reset_peak_memory()
                 report = train(*arguments, command=command_line(["kr-text", "train", *argv]), started=started)

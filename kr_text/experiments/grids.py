@@ -22,7 +22,9 @@ from typing import Any, get_type_hints
 from kr_text.experiments.run import Run
 from kr_text.formats.yaml_files import read_yaml
 
-TYPES: dict[str, Any] = {name: kind for name, kind in get_type_hints(Run).items() if name != "settings_digest"}
+TYPES: dict[str, Any] = {
+    name: kind for name, kind in get_type_hints(Run).items() if name not in ("settings_digest", "fold")
+}
 REQUIRED, OPTIONAL = {"title", "about", "runs"}, {"section"}
 
 

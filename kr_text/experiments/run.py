@@ -47,6 +47,7 @@ class Run:
         recipe: As for `kr-text train`; None for the recipe of the benchmark that the data set or its folder is named
             after, or the one that all benchmarks share.
         settings_digest: Digest of the settings that `kr-text compare` takes from its command line; None in a grid.
+        fold: Fold of a cross-validation of `kr-text compare`, such as "2/5"; None in a grid.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class Run:
     teacher: str | None = None
     settings_digest: str | None = None
     recipe: str | None = None
+    fold: str | None = None
 
     @property
     def key(self) -> str:

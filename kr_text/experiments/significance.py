@@ -37,8 +37,8 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
-class BootstrapTest:
-    """Paired bootstrap test of a difference of means.
+class MeanTest:
+    """Paired test of a difference of means.
 
     Attributes:
         difference: Mean of a minus mean of b, in the unit of the errors.
@@ -77,7 +77,7 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> PairedTest:
 
 def paired_bootstrap(
     errors_a: npt.ArrayLike, errors_b: npt.ArrayLike, *, num_resamples: int = 10_000, seed: int = 0
-) -> BootstrapTest:
+) -> MeanTest:
     """Bootstrap test of mean(errors_a) - mean(errors_b) over rows and seeds.
 
     The variance of the difference has three parts:
@@ -113,7 +113,7 @@ def paired_bootstrap(
 
 def average_bootstrap(
     groups: Sequence[Sequence[npt.NDArray[np.float64]]], *, num_resamples: int = 10_000, seed: int = 0
-) -> BootstrapTest:
+) -> MeanTest:
     """`paired_bootstrap` of the mean over comparisons with equal weights.
 
     Args:
@@ -135,10 +135,10 @@ def average_bootstrap(
     if sum(max(part.variance, part.least) for part in parts) <= (ROUNDING * difference) ** 2:
         # All rows and seeds have the same difference: the sign test over the rows.
         num_rows = sum(group[0].shape[1] for group in groups)
-        return BootstrapTest(difference, difference, difference, 1.0 if difference == 0 else 2.0 ** (1 - num_rows))
+        return MeanTest(difference, difference, difference, 1.0 if difference == 0 else 2.0 ** (1 - num_rows))
     deviations = possible_deviations(parts, num_draws=num_resamples, seed=seed)
     half = half_interval(deviations)
-    return BootstrapTest(difference, difference - half, difference + half, p_value(difference, deviations))
+    return MeanTest(difference, difference - half, difference + half, p_value(difference, deviations))
 
 
 def _variance_over_seeds(differences: npt.NDArray[np.float64]) -> float:
@@ -154,6 +154,42 @@ def _variance_of_interaction(differences: npt.NDArray[np.float64]) -> float:
     rest = differences - differences.mean(axis=1, keepdims=True) - differences.mean(axis=0) + differences.mean()
     freedom = int((num_seeds - 1) * (num_rows - 1))
     return float(np.square(rest).sum()) / freedom / differences.size
+
+
+def corrected_t_test(folds: Sequence[npt.NDArray[np.float64]]) -> MeanTest:
+    """Corrected resampled t-test of the mean difference over the k folds of a cross-validation (Nadeau & Bengio 2003).
+
+    The training sets of two folds share most of their rows, so the differences in the folds are correlated, and the
+    variance s^2 / k of Student's t-test is too small. The corrected variance is (1 / k + n_test / n_train) s^2, where
+    n_test / n_train is 1 / (k - 1), with k - 1 degrees of freedom. It rests on an assumed correlation: no unbiased
+    estimate of this variance exists (Bengio & Grandvalet 2004).
+
+    Tests of the pooled rows, `paired_bootstrap` and `mcnemar`, take the models as given and lack the variance of the
+    training rows. Without a true difference, on 60 to 200 simulated rows, they are below 5% in 4 to 12% of cases, and
+    the corrected test in 0 to 1%: it misses small differences instead.
+
+    s^2 is taken to be at least the variance that the sampling of test rows alone gives to the difference in a fold.
+    Otherwise a few small folds that have equal differences by chance would have a p-value of 0.
+
+    Args:
+        folds: For each fold, error minus error of the baseline (seeds, rows). The seeds are averaged.
+
+    Raises:
+        ValueError: There are fewer than 2 folds.
+    """
+    if len(folds) < 2:
+        raise ValueError(f"folds must be at least 2, got {len(folds)}")
+    rows = [fold.mean(axis=0) for fold in folds]
+    means = np.array([fold.mean() for fold in rows])
+    freedom = len(folds) - 1
+    of_rows = float(np.mean([fold.var(ddof=1) / len(fold) if len(fold) > 1 else 0.0 for fold in rows]))
+    variance = (1 / len(folds) + 1 / freedom) * max(float(means.var(ddof=1)), of_rows)
+    difference, error = float(means.mean()), variance**0.5
+    if error <= ROUNDING * abs(difference):  # every row has the same difference
+        return MeanTest(difference, difference, difference, 1.0 if difference == 0 else 0.0)
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    p = 2 * float(scipy.stats.t.sf(abs(difference) / error, freedom))
+    return MeanTest(difference, difference - half, difference + half, p)
 
 
 def resampled_differences(

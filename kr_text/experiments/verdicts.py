@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from kr_text.experiments.results import Result
 from kr_text.experiments.significance import (
+    MeanTest,
     average_bootstrap,
+    corrected_t_test,
     holm,
     mcnemar,
     mean_and_deviation,
@@ -108,6 +110,24 @@ def against(method: Sequence[Result], baseline: Sequence[Result]) -> Verdict:
         p_mcnemar=paired.p_value,
         p_value=max(bootstrap.p_value, paired.p_value),
     )
+
+
+def over_folds(method: Sequence[Result], baseline: Sequence[Result]) -> MeanTest:
+    """The test of the mean error difference over the folds of a cross-validation, as a share of the rows.
+
+    Args:
+        method: Results of one or more seeds in each fold.
+        baseline: Results in the same folds.
+
+    Raises:
+        ValueError: There is no common seed, or the test rows differ.
+    """
+    differences = []
+    for fold in dict.fromkeys(result.run.fold for result in method):
+        of_fold = ([each for each in results if each.run.fold == fold] for results in (method, baseline))
+        a, b = _paired(*of_fold)
+        differences.append(b.astype(np.float64) - a)
+    return corrected_t_test(differences)
 
 
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, ge
 import torch
 from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 
+from kr_text.data.split import parse_fold
 from kr_text.evaluation.metrics import METRICS
 from kr_text.formats.yaml_files import read_yaml
 from kr_text.losses.by_name import NAMES
@@ -96,6 +97,10 @@ class RunArguments:
         "rows to split off train for validation, and again for test, where the data have no such split: a share or a "
         "number of rows; default: 0.1, at most 5,000 rows",
     )
+    fold: str | None = _flag(
+        None,
+        "fold of a cross-validation, such as 2/5: all rows are put together and cut into 5 folds; the second is test",
+    )
     strict: bool = _flag(
         False,
         "refuse rows without a text or a known label, which are left out otherwise, and a test split without labels",
@@ -157,6 +162,8 @@ class RunArguments:
             raise ValueError(f"alphabet must be left out for {self.model}, got {self.alphabet}; charcnn takes one")
         if self.validation_size is not None and self.validation_size >= 1 and float(self.validation_size).is_integer():
             self.validation_size = int(self.validation_size)
+        if self.fold is not None:
+            parse_fold(self.fold)
         if self.max_length is not None:
             require_at_least(1, max_length=self.max_length)
         if "class_weights" in (self.loss_overrides or ""):

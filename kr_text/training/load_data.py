@@ -5,6 +5,7 @@ from typing import Protocol
 from datasets import DatasetDict
 
 from kr_text.data.sources import DataSet, load_data_set
+from kr_text.data.split import parse_fold
 
 
 class DataArguments(Protocol):
@@ -15,6 +16,7 @@ class DataArguments(Protocol):
     label_column: str | None
     validation_size: float | None
     max_train_rows: int | None
+    fold: str | None
     strict: bool
 
 
@@ -31,5 +33,6 @@ def load_data_set_for(run: DataArguments) -> DataSet:
         label_column=run.label_column,
         validation_size=run.validation_size,
         max_train_rows=run.max_train_rows,
+        fold=parse_fold(run.fold) if run.fold else None,
         strict=run.strict,
     )

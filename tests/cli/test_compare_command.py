@@ -20,10 +20,11 @@ def test_compare_passes_the_training_flags_on_in_their_order(
     kr_text: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[tuple[object, ...]] = []
-    monkeypatch.setattr("kr_text.experiments.comparison.compare", lambda *call, command: calls.append((*call, command)))
+    monkeypatch.setattr("kr_text.experiments.comparison.compare", lambda *call, **named: calls.append((*call, named)))
     monkeypatch.setattr("kr_text.experiments.comparison.comparison_markdown", str)
     training = ["--model", "textrnn", "--learning_rate=1e-3", "--weight_decay", "-1", "--bf16", "no"]
-    argv = ["compare", *training[:3], "--seeds", "4", "5", *training[3:], "--losses", "ce", "kr"]
+    argv = ["compare", *training[:3], "--seeds", "4", "5", *training[3:], "--losses", "ce", "kr", "--folds", "4"]
     assert kr_text(*argv) == 0
-    assert calls == [(["ce", "kr"], [4, 5], "runs/comparison", training, f"kr-text {' '.join(argv)}")]
+    named = {"command": f"kr-text {' '.join(argv)}", "num_folds": 4}
+    assert calls == [(["ce", "kr"], [4, 5], "runs/comparison", training, named)]
     assert capsys.readouterr().out == "None\n"

@@ -117,3 +117,14 @@ def test_evaluate_measures_all_rows_of_another_file(
     predicted = list(Classifier(str(run_folder))(row.rpartition(",")[0].strip('"') for row in chosen))
     error = 100 * sum(each.label != label for each in predicted) / len(chosen)
     assert f"| error_rate | {error:.4f}" in re.sub(" +", " ", captured.out)
+
+
+def test_evaluate_measures_the_test_rows_of_the_fold_that_the_model_was_trained_on(
+    kr_text: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_flags: list[str], news: Path
+) -> None:
+    assert kr_text("train", *small_flags, "--fold", "2/3", "--output_dir", str(tmp_path / "run")) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["dataset"]["num_test_rows"] == 100
+    capsys.readouterr()
+    assert kr_text("evaluate", str(tmp_path / "run"), "--dataset", str(news)) == 0
+    assert f"| error_rate | {report['test_metrics']['error_rate']:.4f}" in re.sub(" +", " ", capsys.readouterr().out)

@@ -111,6 +111,6 @@ def test_other_defaults_are_those_of_the_run_or_else_of_the_trainer(help_of: Hel
 
 def test_compare_has_its_own_flags_first_and_leaves_out_those_that_differ_between_runs(help_of: Help) -> None:
     text = help_of("compare")
-    assert flags_in(text)[:4] == ["losses", "seeds", "output_dir", "dataset"]
+    assert flags_in(text)[:5] == ["losses", "seeds", "folds", "output_dir", "dataset"]
     assert flags_in(text).count("output_dir") == 1
-    assert {"loss", "seed", "resume", "overwrite"} & set(flags_in(text)) == set()
+    assert {"loss", "seed", "fold", "resume", "overwrite"} & set(flags_in(text)) == set()

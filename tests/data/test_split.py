@@ -5,6 +5,7 @@ import pytest
 
 from data_cases import header_rows, write_rows, write_zhang, zhang_rows
 from kr_text.data import load
+from kr_text.data.split import Fold, parse_fold
 
 
 def test_cuts_are_stratified(tmp_path: Path, cache_dir: str) -> None:
@@ -103,3 +104,48 @@ def test_a_cut_that_is_too_large_is_an_error(zhang: Path, cache_dir: str, size: 
         ValueError, match="validation_size must set aside at least 1 row, and at most half of the 60 rows"
     ):
         load(zhang, validation_size=size, cache_dir=cache_dir)
+
+
+# Folds
+
+
+def test_each_row_of_all_splits_is_a_test_row_in_one_fold(tmp_path: Path, cache_dir: str) -> None:
+    rows = {"train": zhang_rows(40), "validation": zhang_rows(60)[40:52], "test": zhang_rows(60)[52:]}
+    folder = write_zhang(tmp_path / "z", rows)
+    folds = [load(folder, fold=Fold(number, 4), cache_dir=cache_dir) for number in (1, 2, 3, 4)]
+    texts = [text for fold in folds for text in fold["test"]["text"]]
+    assert len(texts) == len(set(texts)) == 60
+    for fold in folds:
+        split = [set(fold[name]["text"]) for name in ("train", "validation", "test")]
+        assert [len(each) for each in split] == [40, 5, 15]
+        assert len(set.union(*split)) == 60
+
+
+def test_folds_are_stratified(tmp_path: Path, cache_dir: str) -> None:
+    rows = [{"text": f"text {i}", "label": "rare" if i < 13 else "common"} for i in range(101)]
+    file = write_rows(tmp_path / "data.csv", rows)
+    folds = [load(file, fold=Fold(number, 4), cache_dir=cache_dir)["test"]["label"] for number in (1, 2, 3, 4)]
+    assert sorted(np.bincount(labels)[1] for labels in folds) == [3, 3, 3, 4]
+    assert sorted(map(len, folds)) == [25, 25, 25, 26]
+
+
+def test_a_fold_is_the_same_each_time_and_depends_on_the_seed(zhang: Path, cache_dir: str) -> None:
+    first, again, other = (
+        load(zhang, fold=Fold(1, 3), seed=seed, cache_dir=cache_dir)["test"]["text"][:] for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_more_folds_than_rows_are_an_error(zhang: Path, cache_dir: str) -> None:
+    with pytest.raises(ValueError, match=r"folds must be at most the 69 rows of .*zhang, got 70"):
+        load(zhang, fold=Fold(1, 70), cache_dir=cache_dir)
+
+
+def test_a_fold_is_a_number_and_a_count() -> None:
+    assert parse_fold("2/10") == Fold(2, 10)
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "1/1", "5", "1/5/2", "-1/5", "a/b", ""])
+def test_another_text_is_not_a_fold(text: str) -> None:
+    with pytest.raises(ValueError, match=r"fold must be NUMBER/COUNT.*such as 2/5, got '"):
+        parse_fold(text)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -14,7 +15,7 @@ import kr_text.training.batches_trainer
 from kr_text.experiments.comparison import Comparison, against_baseline, compare, comparison_markdown
 from kr_text.experiments.results import RUNS_FILE, Result, add_result, read_results
 from kr_text.experiments.run import Run
-from kr_text.experiments.significance import holm, paired_bootstrap
+from kr_text.experiments.significance import corrected_t_test, holm, paired_bootstrap
 from kr_text.training.arguments import parse_training
 from kr_text.training.batches_trainer import ClassifierTrainer
 from kr_text.training.train import train
@@ -49,7 +50,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     runs: list[str] = []
 
     def noted(run: Any, args: Any, **kwargs: Any) -> Any:
-        runs.append(f"{run.loss} {args.seed}" + (" resumed" if run.resume else ""))
+        fold = f" {run.fold}" if run.fold else ""
+        runs.append(f"{run.loss} {args.seed}{fold}" + (" resumed" if run.resume else ""))
         return train(run, args, **kwargs)
 
     monkeypatch.setattr(kr_text.experiments.comparison, "train", noted)
@@ -154,6 +156,7 @@ def test_an_infinite_nll_is_nan_and_has_no_mean(tmp_path: Path) -> None:
         "dataset": "a",
         "num_train_rows": 1,
         "num_test_rows": 3,
+        "num_folds": None,
         "seeds": [1],
         "baseline": "kr",
         "losses": [kr, ls],
@@ -254,6 +257,7 @@ def test_a_run_that_another_process_trains_is_refused(copied: Path, flags: list[
         (["ce"], [1], ["--loss=kr"], "got --loss: give"),
         (["ce"], [1], ["--output-dir", "x", "--resume"], "got --output_dir, --resume: give"),
         (["ce"], [1], ["--overwrite"], "got --overwrite: give"),
+        (["ce"], [1], ["--fold", "1/2"], "got --fold: give"),
         (["ce"], [1], ["--max_length", "0"], "max_length must be at least 1"),
         (["ce"], [1], ["--config", "missing.yaml"], "missing.yaml: No such file"),
         (["ce", "hinge"], [1], [], "--loss: invalid choice: 'hinge'"),
@@ -354,3 +358,84 @@ def test_flags_without_a_field_in_a_run_reach_the_training(
         compare(["ce"], [7], str(tmp_path), [*flags, *more], command="")
     run, args = seen
     assert (run.max_length, run.text_column, args.adam_beta1, args.seed) == (20, "text", 0.8, 7)
+
+
+# Folds
+
+
+@pytest.fixture(scope="module")
+def two_folds(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Path:
+    """A comparison of two losses in two folds with two seeds. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("folds")
+    compare(LOSSES, SEEDS, str(folder), [*flags, "--num_train_epochs", "1"], command="kr-text compare", num_folds=2)
+    return folder
+
+
+def test_each_loss_and_seed_is_trained_once_in_each_fold(two_folds: Path) -> None:
+    runs = [result.run for result in read_results(two_folds).values()]
+    found = [(run.seed, run.fold, run.loss) for run in runs]
+    assert found == [(seed, fold, loss) for seed in SEEDS for fold in ("1/2", "2/2") for loss in LOSSES]
+    comparison = comparison_of(two_folds)
+    assert (comparison["num_train_rows"], comparison["num_test_rows"], comparison["num_folds"]) == (135, 300, 2)
+
+
+def test_with_folds_the_table_has_the_mean_over_all_runs_and_the_corrected_t_test(two_folds: Path) -> None:
+    results = list(read_results(two_folds).values())
+    errors = {loss: [r.report["test_metrics"]["error_rate"] for r in results if r.run.loss == loss] for loss in LOSSES}
+    wrong_rows = {(r.run.loss, r.run.seed, r.run.fold): ~r.predictions().correct for r in results}
+    test = corrected_t_test(
+        [
+            np.stack([wrong_rows["kr-ls", seed, fold] * 1.0 - wrong_rows["ce", seed, fold] for seed in SEEDS])
+            for fold in ("1/2", "2/2")
+        ]
+    )
+    ce, kr_ls = comparison_of(two_folds)["losses"]
+    assert (ce["metrics"]["error_rate"], kr_ls["metrics"]["error_rate"]) == (errors["ce"], errors["kr-ls"])
+    assert kr_ls["difference"] == pytest.approx(np.mean(errors["kr-ls"]) - np.mean(errors["ce"]))
+    assert kr_ls["difference"] == 100 * test.difference
+    assert kr_ls["interval"] == pytest.approx([100 * test.low, 100 * test.high])
+    assert kr_ls["p_value"] == test.p_value
+    table = (two_folds / "comparison.md").read_text()
+    assert "2 folds: each of the 300 rows is a test row once for each seed. 135 training rows in a fold" in table
+    assert "standard deviation over the 4 runs" in table
+    assert "corrected resampled t-test over the folds (Nadeau & Bengio 2003)" in table
+
+
+def test_the_result_of_a_fold_has_the_command_that_trains_its_model(two_folds: Path, tmp_path: Path) -> None:
+    first, *_ = read_results(two_folds).values()
+    argv = shlex.split(first.report["command"])[2:]
+    assert argv[argv.index("--fold") + 1] == "1/2"
+    told, args = parse_training([*argv, "--output_dir", str(tmp_path)], "kr-text train")
+    assert train(told, args, command="", started=0.0)["test_metrics"] == first.report["test_metrics"]
+
+
+def test_one_more_seed_trains_only_its_folds(
+    two_folds: Path, tmp_path: Path, flags: list[str], trained: list[str]
+) -> None:
+    folder = shutil.copytree(two_folds, tmp_path / "folds")
+    one_epoch = [*flags, "--num_train_epochs", "1"]
+    compare(["ce"], [1, 3], str(folder), one_epoch, command="", num_folds=2)
+    assert trained == ["ce 3 1/2", "ce 3 2/2"]
+
+
+@pytest.mark.parametrize("num_folds", [None, 3])
+def test_a_folder_with_another_number_of_folds_is_refused(
+    two_folds: Path, flags: list[str], trained: list[str], num_folds: int | None
+) -> None:
+    one_epoch = [*flags, "--num_train_epochs", "1"]
+    with pytest.raises(FileExistsError, match="holds runs of ce with another folds; choose another output_dir"):
+        compare(LOSSES, SEEDS, str(two_folds), one_epoch, command="", num_folds=num_folds)
+    assert trained == []
+
+
+@pytest.mark.parametrize(
+    ("num_folds", "message"),
+    [(1, "folds must be at least 2, got 1"), (301, "folds must be at most the 300 rows of .*tiny_news, got 301")],
+)
+def test_a_wrong_number_of_folds_is_refused(
+    tmp_path: Path, flags: list[str], trained: list[str], num_folds: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(["ce"], [1], str(tmp_path / "new"), flags, command="", num_folds=num_folds)
+    assert trained == []
+    assert not (tmp_path / "new").exists()

@@ -83,9 +83,10 @@ def test_a_grid_may_name_a_section_of_the_report(tmp_path: Path) -> None:
     assert read_grid(path).section == "noise"
 
 
-def test_the_digest_of_a_comparison_is_not_a_field_of_a_block(read: Read) -> None:
-    with pytest.raises(ValueError, match="unknown field 'settings_digest'; known are "):
-        read("- {dataset: a, model: m, settings_digest: abc}")
+@pytest.mark.parametrize("name", ["settings_digest", "fold"])
+def test_the_digest_and_the_fold_of_a_comparison_are_not_fields_of_a_block(read: Read, name: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown field '{name}'; known are "):
+        read(f"- {{dataset: a, model: m, {name}: 1/2}}")
 
 
 GOOD = "- {dataset: a, model: m}\n"

@@ -50,6 +50,7 @@ OTHER_VALUES = {
     "label_matrices": True,
     "teacher": "embedding_dim=20",
     "settings_digest": "abc",
+    "fold": "2/5",
 }
 
 

@@ -3,6 +3,7 @@ import tracemalloc
 from random import Random
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.stats
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from kr_text.experiments import significance
 from kr_text.experiments.significance import (
     average_bootstrap,
+    corrected_t_test,
     holm,
     mcnemar,
     mean_and_deviation,
@@ -265,3 +267,69 @@ def test_holm_is_between_the_p_value_and_bonferroni_in_any_order(p_values: list[
 def test_holm_refuses_values_outside_0_to_1(value: float) -> None:
     with pytest.raises(ValueError, match=r"p_values must be in \[0, 1\], got \[0\.5, "):
         holm([0.5, value])
+
+
+# Folds
+
+
+def test_the_corrected_t_test_by_hand() -> None:
+    """Three folds with the differences 0.1, 0.3 and 0.5: s^2 = 0.04, corrected variance (1/3 + 1/2) 0.04 = 1/30.
+
+    t of 2 degrees of freedom at 97.5% is 4.302653, and P(|t_2| > t) = 1 - t / sqrt(t^2 + 2).
+    """
+    folds = [np.full((2, 1_000), value) for value in (0.1, 0.3, 0.5)]
+    test = corrected_t_test(folds)
+    error = math.sqrt(1 / 30)
+    t = 0.3 / error
+    assert test.difference == pytest.approx(0.3)
+    assert (test.low, test.high) == pytest.approx((0.3 - 4.302653 * error, 0.3 + 4.302653 * error))
+    assert test.p_value == pytest.approx(1 - t / math.sqrt(t**2 + 2))
+
+
+def test_the_corrected_t_test_averages_the_seeds_of_a_fold() -> None:
+    rng = np.random.default_rng(0)
+    folds = [rng.integers(-1, 2, size=(3, 40)).astype(np.float64) for _ in range(4)]
+    averaged = [fold.mean(axis=0, keepdims=True) for fold in folds]
+    assert corrected_t_test(folds) == corrected_t_test(averaged)
+
+
+def test_equal_differences_in_small_folds_are_not_certain() -> None:
+    """One of four rows in each of three folds: the rows have variance 1/4, so a fold has 1/16 at least."""
+    test = corrected_t_test([np.array([[1.0, 0.0, 0.0, 0.0]])] * 3)
+    assert test.high - test.low == pytest.approx(2 * 4.302653 * math.sqrt((1 / 3 + 1 / 2) / 16))
+    assert 0.3 < test.p_value < 0.5
+
+
+def test_without_any_difference_the_corrected_t_test_has_a_p_value_of_1() -> None:
+    test = corrected_t_test([np.zeros((1, 5))] * 2)
+    assert (test.difference, test.low, test.high, test.p_value) == (0, 0, 0, 1)
+
+
+def test_the_corrected_t_test_needs_two_folds() -> None:
+    with pytest.raises(ValueError, match="folds must be at least 2, got 1"):
+        corrected_t_test([np.zeros((1, 5))])
+
+
+def cross_validated(rng: np.random.Generator) -> list[npt.NDArray[np.float64]]:
+    """Differences in five folds of 60 rows between least squares on one half of the features and on the other half.
+
+    Both halves tell equally much about the class, so that neither is better on average.
+    """
+    labels = rng.choice([-1.0, 1.0], size=60)
+    features = rng.normal(size=(2, 60, 10)) + 0.25 * labels[:, None]
+    fold_of, folds = rng.permutation(60) % 5, []
+    for fold in range(5):
+        test = fold_of == fold
+        weights = [np.linalg.lstsq(half[~test], labels[~test], rcond=None)[0] for half in features]
+        wrong = [half[test] @ weight * labels[test] < 0 for half, weight in zip(features, weights, strict=True)]
+        folds.append((wrong[0].astype(np.float64) - wrong[1])[None])
+    return folds
+
+
+def test_the_corrected_t_test_holds_its_level_where_a_test_of_the_pooled_rows_does_not() -> None:
+    rng = np.random.default_rng(0)
+    repeats = [cross_validated(rng) for _ in range(300)]
+    pooled = [np.concatenate(folds, axis=1) for folds in repeats]
+    of_pooled = [paired_bootstrap(rows, np.zeros_like(rows), num_resamples=300).p_value < 0.05 for rows in pooled]
+    assert np.mean([corrected_t_test(folds).p_value < 0.05 for folds in repeats]) <= 0.05
+    assert np.mean(of_pooled) > 0.07

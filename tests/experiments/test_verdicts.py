@@ -7,8 +7,8 @@ import pytest
 from kr_text.experiments.predictions import compact
 from kr_text.experiments.results import Result, add_result, read_results
 from kr_text.experiments.run import Run
-from kr_text.experiments.significance import holm, mcnemar, paired_bootstrap
-from kr_text.experiments.verdicts import Verdict, against, average, corrected, spread
+from kr_text.experiments.significance import corrected_t_test, holm, mcnemar, paired_bootstrap
+from kr_text.experiments.verdicts import Verdict, against, average, corrected, over_folds, spread
 from result_cases import line_of, result
 
 RIGHT, WRONG = True, False
@@ -165,3 +165,30 @@ def test_the_correction_changes_only_the_p_values() -> None:
 
 def test_a_single_verdict_is_not_changed_by_the_correction() -> None:
     assert corrected([verdict(0.02)]) == [verdict(0.02)]
+
+
+# Folds
+
+
+def in_folds(folder: Path, loss: str, correct: dict[tuple[str, int], list[bool]]) -> list[Result]:
+    """One result per fold and seed."""
+    return [
+        result(folder, Run("a", "fasttext", loss, seed, fold=fold), correct=rows)
+        for (fold, seed), rows in correct.items()
+    ]
+
+
+def test_a_difference_over_folds_is_paired_by_fold_and_seed(tmp_path: Path) -> None:
+    kr = {("1/2", 1): [RIGHT, RIGHT, WRONG], ("1/2", 2): [RIGHT, WRONG, WRONG], ("2/2", 1): [RIGHT, RIGHT]}
+    ce = {("2/2", 1): [WRONG, RIGHT], ("1/2", 2): [RIGHT, WRONG, RIGHT], ("1/2", 1): [WRONG, WRONG, WRONG]}
+    found = over_folds(in_folds(tmp_path, "kr", kr), in_folds(tmp_path, "ce", ce))
+    first, second = np.array([[-1.0, -1, 0], [0, 0, 1]]), np.array([[-1.0, 0]])
+    assert found == corrected_t_test([first, second])
+    assert found.difference == pytest.approx((-1 / 6 - 1 / 2) / 2)
+
+
+def test_other_test_rows_in_a_fold_are_refused(tmp_path: Path) -> None:
+    kr = in_folds(tmp_path, "kr", {("1/2", 1): [RIGHT], ("2/2", 1): [RIGHT, RIGHT]})
+    ce = in_folds(tmp_path, "ce", {("1/2", 1): [RIGHT], ("2/2", 1): [RIGHT]})
+    with pytest.raises(ValueError, match="must have the same test rows"):
+        over_folds(kr, ce)
