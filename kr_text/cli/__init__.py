@@ -12,13 +12,14 @@ import time
 from collections.abc import Sequence
 
 from kr_text import __version__
-from kr_text.cli import compare, evaluate, predict, report, run, train
+from kr_text.cli import compare, evaluate, predict, report, run, train, tune
 from kr_text.cli.parser import CommandParser, check_flags, nearest
 
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "tune": tune,
     "compare": compare,
     "run": run,
     "report": report,
@@ -33,6 +34,7 @@ examples:
   kr-text evaluate runs/MODEL my_data.csv             error, F1, NLL, Brier score, ECE and AURC
   kr-text predict runs/MODEL "some text"              label and class probabilities, as a JSON line
   kr-text predict runs/MODEL < texts.txt              the same for every line of a file or a pipe
+  kr-text tune my_data.csv --minutes 5                model and settings with the lowest validation error
   kr-text compare --losses ce kr-ls --seeds 1 2 3     two losses, three seeds each, with a paired test
   kr-text run scripts/grids/table3.yaml               the runs of a grid that have no result yet
   kr-text report results --grids scripts/grids        tables, tests and figures of all results on one page

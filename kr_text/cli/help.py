@@ -37,6 +37,7 @@ GROUPS = {
         "device",
         "bf16",
         "seed",
+        "train_on_validation",
         "label_matrices",
         "output_dir",
         "resume",

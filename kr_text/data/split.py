@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from kr_text.data.left_out import rows_where
@@ -22,11 +21,11 @@ class Fold(NamedTuple):
 
     Attributes:
         number: Number of the fold, from 1.
-        count: Number of folds.
+        num_folds: Number of folds.
     """
 
     number: int
-    count: int
+    num_folds: int
 
 
 def parse_fold(text: str) -> Fold:
@@ -37,7 +36,7 @@ def parse_fold(text: str) -> Fold:
     """
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     fold = Fold(int(found[1]), int(found[2])) if found else Fold(0, 0)
-    if not (fold.count >= 2 and 1 <= fold.number <= fold.count):
+    if not (fold.num_folds >= 2 and 1 <= fold.number <= fold.num_folds):
         raise ValueError(
             f"fold must be NUMBER/COUNT with 1 <= NUMBER <= COUNT and COUNT >= 2, such as 2/5, got {text!r}"
         )
@@ -60,13 +59,13 @@ def take_fold(splits: DatasetDict, fold: Fold, seed: int, where: str) -> Dataset
         ValueError: There are fewer rows than folds.
     """
     rows = concatenate_datasets(list(splits.values()))
-    if fold.count > rows.num_rows:
-        raise ValueError(f"folds must be at most the {rows.num_rows} rows of {where}, got {fold.count}")
+    if fold.num_folds > rows.num_rows:
+        raise ValueError(f"folds must be at most the {rows.num_rows} rows of {where}, got {fold.num_folds}")
     labels = rows.with_format("arrow").select_columns("label")[:]["label"].to_numpy()
     shuffled = np.random.default_rng(seed).permutation(rows.num_rows)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold_of = np.empty(rows.num_rows, dtype=np.int64)
-    fold_of[by_class] = np.arange(rows.num_rows) % fold.count + 1
+    fold_of[by_class] = np.arange(rows.num_rows) % fold.num_folds + 1
     chosen = {"train": fold_of != fold.number, "test": fold_of == fold.number}
     return DatasetDict({name: rows.select(mask.nonzero()[0]).flatten_indices() for name, mask in chosen.items()})
 

@@ -210,15 +210,15 @@ def _about(comparison: Comparison) -> str:
     names = f"seeds {', '.join(map(str, seeds))}"
     if num_folds is None:
         return (
-            f"{train}, {num_test} test rows, {names}; mean ± standard deviation over the seeds. Differences are paired by row and by "
-            "seed. Their intervals and p-values come from a bootstrap over rows and seeds with the Behrens-Fisher "
-            "distribution; the p-values are Holm-corrected."
+            f"{train}, {num_test} test rows, {names}; mean ± standard deviation over the seeds. Differences are paired "
+            "by row and by seed. Their intervals and p-values come from a bootstrap over rows and seeds with the "
+            "Behrens-Fisher distribution; the p-values are Holm-corrected."
         )
     return (
-        f"{num_folds} folds: each of the {num_test} rows is a test row once for each seed. {train} in a fold, {names}; mean ± "
-        f"standard deviation over the {num_folds * len(seeds)} runs. Differences are paired by row and by seed. Their "
-        f"intervals and p-values come from the corrected resampled t-test over the folds (Nadeau & Bengio 2003), since "
-        "the training rows of two folds overlap; the p-values are Holm-corrected."
+        f"{num_folds} folds: each of the {num_test} rows is a test row once for each seed. {train} in a fold, {names}; "
+        f"mean ± standard deviation over the {num_folds * len(seeds)} runs. Differences are paired by row and by "
+        "seed. Their intervals and p-values come from the corrected resampled t-test over the folds (Nadeau & Bengio "
+        "2003), since the training rows of two folds overlap; the p-values are Holm-corrected."
     )
 
 

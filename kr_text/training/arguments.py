@@ -118,6 +118,7 @@ class RunArguments:
         "characters that charcnn reads: zhang is the paper's 69 ASCII characters, data the most frequent characters of "
         "the training texts; auto is data if more than one character in 20 is not in zhang",
         choices=ALPHABETS,
+    )
     long_texts: str = _flag(
         "truncate",
         "how to read a text longer than max_length: truncate it, or read it in overlapping windows, each a training "
@@ -145,6 +146,10 @@ class RunArguments:
     )
     early_stopping_patience: int | None = _flag(
         None, "stop training after this many evaluations in a row without a better metric_for_best_model; 0: never"
+    )
+    train_on_validation: bool = _flag(
+        False,
+        "train on the validation rows too, and keep the last epoch: for the final model, once its settings are chosen",
     )
     label_matrices: bool = _flag(False, "report each class's mean prediction on the validation rows after every epoch")
     resume: bool = _flag(False, "resume from the last checkpoint in output_dir")
@@ -245,7 +250,7 @@ def _training_arguments(run: RunArguments, given: Mapping[str, Any]) -> Training
         return args
     with args.main_process_first(desc="data"):
         computed = computed_recipe(run.model, load_for(run)["train"]).training
-    if run.early_stopping_patience is None and "num_train_epochs" not in given:
+    if run.early_stopping_patience is None and not run.train_on_validation and "num_train_epochs" not in given:
         run.early_stopping_patience = max(MIN_PATIENCE, int(computed["num_train_epochs"]) // 3)
     return TrainingArguments(**{**_defaults(run, given), **computed, **last})
 
@@ -254,6 +259,8 @@ def _defaults(run: RunArguments, given: Mapping[str, Any]) -> dict[str, Any]:
     """Training arguments of a run that neither the recipe nor the user sets."""
     output_dir = Path("runs") / "-".join(Path(part).name for part in (run.model, run.dataset, run.loss))
     defaults = {**TRAINING_DEFAULTS, "output_dir": str(output_dir)}
+    if run.train_on_validation:  # no rows are left to choose an epoch by
+        defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
     if metric := given.get("metric_for_best_model"):  # macro_f1 is the only metric that is better when greater
         defaults["greater_is_better"] = metric.removeprefix("eval_") == "macro_f1"
     return defaults
@@ -375,11 +382,16 @@ def parse_training(argv: Sequence[str], program: str) -> tuple[RunArguments, Tra
     Raises:
         ValueError: A flag is wrong, or the YAML file cannot be read or has a key that is no flag.
     """
+    return make_arguments(parse_values(argv, program), program)
+
+
+def parse_values(argv: Sequence[str], program: str) -> dict[str, Any]:
+    """Values by field name that the flags of `kr-text train` give, without defaults; raises as `parse_training`."""
     parser = training_parser(program)
     flags = by_field(_given(parser, argv))
     config = flags.pop("config", None)
     from_file = read_config(parser, Path(config)) if config else {}
-    return make_arguments({**from_file, **flags}, program)
+    return {**from_file, **flags}
 
 
 def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:

@@ -41,12 +41,15 @@ FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}
 logger = logging.getLogger(__name__)
 
 
-def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
+def build(
+    run: RunArguments, data: DatasetDict, tokenizer: PreTrainedTokenizerFast | None = None
+) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
     """Builds the tokenizer from the training rows and a model with random weights, or loads a pretrained pair.
 
     Args:
         run: Model, its settings and, if any, word vectors.
         data: Splits with the columns text and label.
+        tokenizer: Tokenizer of an earlier build with the same model and rows. A pretrained model brings its own.
 
     Raises:
         ValueError: The model does not exist, or its settings are wrong.
@@ -60,7 +63,7 @@ def build(run: RunArguments, data: DatasetDict) -> tuple[PreTrainedTokenizerFast
     config = config_class(**chosen.config, **labels)
     _override(config, run.config_overrides)
     config = config_class.from_dict(config.to_dict())  # checks the ranges of the overrides
-    tokenizer = _tokenizer(run, config, chosen, data["train"])
+    tokenizer = tokenizer or _tokenizer(run, config, chosen, data["train"])
     config.vocab_size = len(tokenizer)
     model = model_class(config)
     if isinstance(config, FastTextConfig) and config.char_ngram:
@@ -82,8 +85,8 @@ def _tokenizer(run: RunArguments, config: PreTrainedConfig, chosen: Recipe, rows
     """A tokenizer of characters for CharCNN, of the words in the training rows for the other models."""
     texts = (batch["text"].combine_chunks() for batch in rows.with_format("arrow").iter(batch_size=50_000))
     if isinstance(config, CharCNNConfig):
-        alphabet = choose_alphabet(run.alphabet, texts)
-        return character_tokenizer(max_length=min(run.max_length or config.num_frames, config.num_frames), alphabet=alphabet)
+        max_length = min(run.max_length or config.num_frames, config.num_frames)
+        return character_tokenizer(max_length=max_length, alphabet=choose_alphabet(run.alphabet, texts))
     sizes = _tokenizer_sizes(run, chosen)
     if isinstance(config, FastTextConfig):
         sizes["char_ngram"] = config.char_ngram

@@ -71,7 +71,7 @@ def classifier_trainer(
         model=prepared.network,
         args=args,
         train_dataset=prepared.training_batches(),
-        eval_dataset=prepared.batches(prepared.rows("validation")),
+        eval_dataset=None if run.train_on_validation else prepared.batches(prepared.rows("validation")),
         data_collator=whole_batch,
         processing_class=prepared.tokenizer,
         compute_metrics=recorder or compute_metrics,

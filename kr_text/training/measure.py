@@ -59,9 +59,9 @@ class Predictions(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Predictions of the kept model, and the seconds they took."""
+    """Predictions of the kept model, and the seconds they took; no validation rows if the model trained on them."""
 
-    validation: Predictions
+    validation: Predictions | None
     test: Predictions
     seconds: float
 
@@ -69,7 +69,8 @@ class Measured(NamedTuple):
 def measure(trainer: ClassifierTrainers, prepared: Prepared) -> Measured:
     """Predicts the validation and test rows."""
     began = time.time()
-    validation, test = (predict(trainer, prepared, split) for split in ("validation", "test"))
+    validation = predict(trainer, prepared, "validation") if "validation" in prepared.encoded else None
+    test = predict(trainer, prepared, "test")
     return Measured(validation, test, time.time() - began)
 
 
@@ -104,8 +105,8 @@ def make_report(run: RunArguments, launch: Launch, prepared: Prepared, fitted: F
         "early_stopping": _early_stopping(run, trainer.state),
         "best_epoch": kept_epoch(trainer.state, args),
         "epochs": epochs(trainer.state.log_history, best_metric(args)),
-        "validation_metrics": dict(classification_metrics(validation.probabilities, validation.labels)),
-        "test_metrics": dict(classification_metrics(test.probabilities, test.labels)),
+        "validation_metrics": _metrics(test, known=False) if validation is None else _metrics(validation),
+        "test_metrics": _metrics(test),
         "temperature_scaling": _temperature_scaling(validation, test),
         "class_metrics": class_metrics(counts, prepared.class_names),
         "mistakes": _mistakes(prepared, test),
@@ -128,7 +129,7 @@ def _dataset(run: RunArguments, prepared: Prepared) -> Dataset:
         "name": Path(run.dataset).name,
         "class_names": prepared.class_names,
         "num_train_rows": num_rows["train"],
-        "num_validation_rows": num_rows["validation"],
+        "num_validation_rows": num_rows.get("validation", 0),
         "num_test_rows": num_rows["test"],
         "num_unlabelled_test_rows": 0 if findings.unlabelled is None else findings.unlabelled.num_rows,
         "left_out_rows": findings.left_out,
@@ -142,7 +143,7 @@ def _long_texts(prepared: Prepared) -> LongTexts:
         "max_length": tokenizer.model_max_length,
         "window_stride": window_stride(tokenizer),
         "num_train": prepared.num_long("train"),
-        "num_validation": prepared.num_long("validation"),
+        "num_validation": prepared.num_long("validation") if "validation" in prepared.encoded else 0,
         "num_test": prepared.num_long("test"),
     }
 
@@ -174,7 +175,14 @@ def shorten(text: str) -> str:
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
-def _temperature_scaling(validation: Predictions, test: Predictions) -> TemperatureScaling:
+def _metrics(predictions: Predictions, *, known: bool = True) -> dict[str, Number]:
+    metrics = classification_metrics(predictions.probabilities, predictions.labels)
+    return dict(metrics) if known else dict.fromkeys(metrics)
+
+
+def _temperature_scaling(validation: Predictions | None, test: Predictions) -> TemperatureScaling:
+    if validation is None:
+        return {"temperature": None, "test_metrics": _metrics(test, known=False)}
     temperature = fit_temperature(*validation)
     scaled = classification_metrics(at_temperature(test.logits, temperature), test.labels)
     return {"temperature": temperature, "test_metrics": dict(scaled)}

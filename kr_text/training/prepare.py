@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from torch import nn
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
@@ -51,6 +51,16 @@ class Findings(NamedTuple):
     duplicates: dict[str, int]
 
 
+NOTHING_FOUND = Findings(None, {}, {})
+
+
+class Encoded(NamedTuple):
+    """Tokenizer, and the splits that it has encoded."""
+
+    tokenizer: ClassifierTokenizer
+    splits: DatasetDict
+
+
 class Prepared(NamedTuple):
     """Encoded data, tokenizer and model of a run.
 
@@ -58,7 +68,8 @@ class Prepared(NamedTuple):
         model: Classifier that the run keeps.
         network: Module that is trained: `model`, or a pair of `model` and its peer for loss dml.
         tokenizer: Tokenizer of `model`.
-        encoded: Splits train, validation and test with the columns of `kr_text.text.encoding.encode`.
+        encoded: Splits train, validation and test with the columns of `kr_text.text.encoding.encode`; no
+            validation if the run trains on its rows.
         num_texts: Number of texts in each split; `encoded` has more rows if long texts are read in windows.
         class_names: Names of the K classes.
         data_fingerprint: Hash of the texts and labels.
@@ -113,23 +124,50 @@ def prepare(run: RunArguments, args: TrainingArguments, start: Start) -> Prepare
     check_same_data(start, data_fingerprint)
     findings = Findings(unlabelled, left_out, count_duplicates(data))
     log_duplicates(findings.duplicates, run.dataset)
+    log_settings(run, args, data["train"])
+    prepared = prepare_rows(run, args, data, data_fingerprint, findings)
+    if args.process_index == 0:
+        _log_long_texts(prepared)
+        _warn_of_unknown_tokens(run.model, prepared, data)
+    return prepared
+
+
+def prepare_rows(
+    run: RunArguments,
+    args: TrainingArguments,
+    data: DatasetDict,
+    data_fingerprint: str,
+    findings: Findings = NOTHING_FOUND,
+    earlier: Encoded | None = None,
+) -> Prepared:
+    """Encodes the rows of a run, and builds its tokenizer and model.
+
+    Args:
+        run: Model and loss.
+        args: Hyper-parameters.
+        data: What `load_for` returns.
+        data_fingerprint: Hash of the data.
+        findings: What was found in the data.
+        earlier: What an earlier run of the same model on the same data has encoded, which saves doing it again.
+
+    Raises:
+        ValueError: The arguments do not fit the data.
+    """
+    set_seed(args.seed)
+    if run.train_on_validation:
+        rows = concatenate_datasets([data["train"], data["validation"]])
+        data = DatasetDict({"train": rows, "test": data["test"]})
     names = data["train"].features["label"].names
     weights = weights_of_classes(run.class_weights, names, labels_of(data["train"]))
-    log_settings(run, args, data["train"])
-    set_seed(args.seed)
-    built, model = build(run, data)
-    tokenizer = classifier_tokenizer(built, stride_for(run, built))
-    network = MutualPair(model, build(run, data)[1]) if run.loss == "dml" else model
+    built, model = build(run, data, earlier and earlier.tokenizer)
+    tokenizer = earlier.tokenizer if earlier else classifier_tokenizer(built, stride_for(run, built))
+    network = MutualPair(model, build(run, data, tokenizer)[1]) if run.loss == "dml" else model
     logits = teacher_logits(run.teacher, data["train"]) if run.teacher else None
-    encoded = encode(data, tokenizer)
-    _warn_of_unknown_tokens(run.model, tokenizer, encoded["validation"], data["validation"])
-    prepared = Prepared(
+    encoded = earlier.splits if earlier else encode(data, tokenizer)
+    return Prepared(
         *(model, network, tokenizer, encoded, data.num_rows, names, data_fingerprint, logits, findings, weights),
         test_rows=data["test"],
     )
-    if args.process_index == 0:
-        _log_long_texts(prepared)
-    return prepared
 
 
 def _log_long_texts(prepared: Prepared) -> None:
@@ -146,10 +184,12 @@ def log_settings(run: RunArguments, args: TrainingArguments, rows: Dataset) -> N
         logger.info("%s", describe(data_size(rows), args, run.early_stopping_patience, name))
 
 
-def _warn_of_unknown_tokens(model: str, tokenizer: PreTrainedTokenizerFast, encoded: Dataset, rows: Dataset) -> None:
+def _warn_of_unknown_tokens(model: str, prepared: Prepared, data: DatasetDict) -> None:
     """Logs one line if more than 5% of the tokens of the validation rows are unknown."""
-    ids, texts = (split.with_format("arrow")[:][name] for split, name in ((encoded, "input_ids"), (rows, "text")))
-    share = unknown_share(tokenizer, ids, texts)
+    if "validation" not in prepared.encoded:
+        return
+    texts = data["validation"].with_format("arrow")[:]["text"]
+    share = unknown_share(prepared.tokenizer, prepared.rows("validation")["input_ids"], texts)
     if share > MAX_UNKNOWN:
         kind = model if model == "charcnn" else "words" if model in MODELS else "pretrained"
         logger.warning("%.1f%% of the tokens of the validation rows are unknown: %s", 100 * share, WAYS_OUT[kind])

@@ -143,7 +143,8 @@ class Report(TypedDict):
         class_sampling: "balanced" if as many training rows were drawn from every class; None if each row once.
         early_stopping: None without a patience.
         best_epoch: Epoch of the kept model.
-        validation_metrics: Result of `classification_metrics` on the validation rows.
+        validation_metrics: Result of `classification_metrics` on the validation rows; each is None, as in
+            `temperature_scaling`, if the model was trained on these rows.
         test_metrics: Result of `classification_metrics` on the test rows.
         class_metrics: Precision, recall, F1 and support of each class on the test rows.
         mistakes: The ten wrong predictions of test rows with the highest probability; empty in a folder of results.

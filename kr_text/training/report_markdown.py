@@ -88,16 +88,20 @@ def _test_metrics(report: Report) -> str:
     scaling = report["temperature_scaling"]
     nll, ece = (format_number(scaling["test_metrics"][name], 4) for name in ("nll", "ece"))
     weighted = report["loss"]["settings"].get("class_weights") or report["class_sampling"]
-    return (
-        "## Test metrics\n\n"
-        + metrics_table(report["test_metrics"])
-        + f"\n\nWith temperature scaling at {format_number(scaling['temperature'])}, the temperature with the lowest "
+    scaled = (
+        f"With temperature scaling at {format_number(scaling['temperature'])}, the temperature with the lowest "
         f"NLL on the validation rows: NLL {nll}, ECE {ece}."
-        + (" Training weighs or samples the rows by class; in the metrics each row counts once." if weighted else "")
     )
+    if scaling["temperature"] is None:
+        scaled = "The model was trained on the validation rows too, so no rows are left for temperature scaling."
+    if weighted:
+        scaled += " Training weighs or samples the rows by class; in the metrics each row counts once."
+    return "## Test metrics\n\n" + metrics_table(report["test_metrics"]) + f"\n\n{scaled}"
 
 
 def _training_curve(report: Report) -> str:
+    if not report["epochs"]:
+        return f"## Training curve\n\nNo evaluations: the model is that of the last epoch, {report['best_epoch']:g}."
     metric = report["hyper_parameters"].get("metric_for_best_model", "loss").removeprefix("eval_")
     further = [] if metric in ("loss", "error_rate") else [metric]
     headings = ["epoch", "training loss, nats", "validation loss, nats", "validation error, %"]

@@ -381,7 +381,9 @@ def test_each_loss_and_seed_is_trained_once_in_each_fold(two_folds: Path) -> Non
 
 def test_with_folds_the_table_has_the_mean_over_all_runs_and_the_corrected_t_test(two_folds: Path) -> None:
     results = list(read_results(two_folds).values())
-    errors = {loss: [r.report["test_metrics"]["error_rate"] for r in results if r.run.loss == loss] for loss in LOSSES}
+    errors = {
+        loss: [r.report["test_metrics"]["error_rate"] or 0.0 for r in results if r.run.loss == loss] for loss in LOSSES
+    }
     wrong_rows = {(r.run.loss, r.run.seed, r.run.fold): ~r.predictions().correct for r in results}
     test = corrected_t_test(
         [
