@@ -15,6 +15,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from kr_text.formats.overrides import parse_overrides
 from kr_text.training.arguments import RunArguments, make_arguments
 from kr_text.training.checkpointed import TrainingClock
 from kr_text.training.fit import classifier_trainer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "kr-text tune"
 TOO_SLOW = "too slow"  # outcome of a trial
+CHANGE_TOKENS = ("num_frames", "char_ngram")  # settings of models that their tokenizers depend on
 STEPS = 10  # parts of a training after which trials are compared
 WARM_UP = 1.0  # seconds after the first step, in which loops may be compiled, until the speed of a training is known
 # A trial stores nothing. It is compared by its last epoch, since the final training has no rows to choose an epoch by.
@@ -68,11 +70,6 @@ class TrialRecord(TypedDict):
     at: float
 
 
-def final_seconds(trial: float) -> float:
-    """Estimated seconds of the final training and its report, for settings whose trial took `trial` seconds."""
-    return 1.5 * trial + 5.0  # the validation rows join the training rows; the data are loaded, the model is saved
-
-
 @dataclass
 class Deadline:
     """When the search has to end, and how much of the time a trial may take.
@@ -80,6 +77,7 @@ class Deadline:
     Attributes:
         started: Time of the start, as returned by `time.time()`.
         seconds: Length of the search, including the final training.
+        setup: Longest time to load, encode and build, of the first trial of a model.
         reserved: Seconds for the final training with the best settings so far; 0 as long as there are none.
     """
 
@@ -87,7 +85,15 @@ class Deadline:
 
     started: float
     seconds: float
+    setup: float = 0.0
     reserved: float = 0.0
+
+    def final_seconds(self, trial: float) -> float:
+        """Estimated seconds of the final training and its report, for settings whose trial took `trial` seconds.
+
+        It has more rows than the trial, loads them again, measures the test rows and saves the model.
+        """
+        return 1.5 * (trial + self.setup) + 5.0
 
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -104,7 +110,9 @@ class Deadline:
         """
         if not self.reserved:
             return rest <= self.left()
-        return seconds <= self.SHARE * self.seconds and self.elapsed() + rest + final_seconds(seconds) <= self.seconds
+        return (
+            seconds <= self.SHARE * self.seconds and self.elapsed() + rest + self.final_seconds(seconds) <= self.seconds
+        )
 
 
 class TrialWatch(TrainerCallback):
@@ -159,7 +167,7 @@ class Trials:
     output_dir: str
     deadline: Deadline
     _data: DatasetDict | None = None
-    _encoded: dict[str, Encoded] = field(default_factory=dict)  # by model
+    _encoded: dict[str, Encoded] = field(default_factory=dict)  # by `_tokens`
 
     def run(self, trial: "optuna.Trial", values: Mapping[str, Any]) -> TrialRecord:
         """Trains with the values.
@@ -188,12 +196,20 @@ class Trials:
         }
 
     def _train(self, run: RunArguments, args: TrainingArguments, watch: TrialWatch) -> None:
+        began, tokens = time.time(), _tokens(run)
         if self._data is None:
             self._data = load_for(run)
         # Only a run that saves its settings needs the fingerprint of the data.
-        prepared = prepare_rows(run, args, self._data, "", earlier=self._encoded.get(run.model))
-        self._encoded[run.model] = Encoded(prepared.tokenizer, prepared.encoded)
+        prepared = prepare_rows(run, args, self._data, "", earlier=self._encoded.get(tokens))
+        self._encoded[tokens] = Encoded(prepared.tokenizer, prepared.encoded)
+        self.deadline.setup = max(self.deadline.setup, time.time() - began)
         trainer = classifier_trainer(run, args, prepared, TrainingClock(), None)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watch)
         trainer.train()
+
+
+def _tokens(run: RunArguments) -> str:
+    """A key that is equal for runs of a search that have the same tokens."""
+    settings = parse_overrides(run.config_overrides, "config_overrides")
+    return f"{run.model} {[settings.get(name) for name in CHANGE_TOKENS]}"

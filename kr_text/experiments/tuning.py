@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from kr_text.experiments.model_turns import ModelTurns
-from kr_text.experiments.trials import PROGRAM, Deadline, TrialRecord, Trials, final_seconds
+from kr_text.experiments.trials import PROGRAM, Deadline, TrialRecord, Trials
 from kr_text.formats.whole_files import write_text
 from kr_text.ranges import in_range
 from kr_text.training.arguments import command_line, make_arguments, parse_values
@@ -148,7 +148,7 @@ class _Search:
 
     def _keep(self, best: TrialRecord) -> None:
         self.best = best
-        self.deadline.reserved = final_seconds(best["seconds"])
+        self.deadline.reserved = self.deadline.final_seconds(best["seconds"])
         write_text(_recipe_text(best, self.command), self.folder / RECIPE_FILE)
         logger.info("%4.0f s, trial %d: %s", best["at"], best["number"], describe(best))
 

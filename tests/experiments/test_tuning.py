@@ -13,7 +13,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from kr_text.experiments.model_turns import ModelTurns
 from kr_text.experiments.search_space import SPACES, STARTS, searched_models, starts, suggest
-from kr_text.experiments.trials import Deadline, Stopped, TrialRecord, Trials, TrialWatch, final_seconds
+from kr_text.experiments.trials import Deadline, Stopped, TrialRecord, Trials, TrialWatch
 from kr_text.experiments.tuning import describe, tune
 from kr_text.models import MODELS
 from kr_text.training.arguments import FIELDS, make_arguments, parse_training
@@ -302,8 +302,9 @@ def state(step: int, max_steps: int = 100) -> TrainerState:
 
 
 def test_time_is_left_for_the_final_training(clock: Clock) -> None:
-    deadline = Deadline(0.0, 300, reserved=final_seconds(10))
-    assert final_seconds(10) == 20
+    deadline = Deadline(0.0, 300, setup=4)
+    assert deadline.final_seconds(6) == 20
+    deadline.reserved = 20
     clock.now = 279
     assert deadline.left() == 1
     clock.now = 280

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -5,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForSequenceClassification,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 import kr_text.machine.environment
 from kr_text.classifier import Classifier
@@ -87,3 +86,65 @@ def test_broken_package_metadata_fails_before_the_first_step(
         train_small(tmp_path / "run")
     assert steps == []
     assert not (tmp_path / "run").exists()
+
+
+# Training on the validation rows
+
+
+@pytest.fixture(scope="module")
+def final_folder(tmp_path_factory: pytest.TempPathFactory, train_small: Train) -> Path:
+    """Run that trained on the validation rows, which tests only read."""
+    folder = tmp_path_factory.mktemp("runs") / "final"
+    train_small(folder, "--train_on_validation", "true")
+    return folder
+
+
+def test_a_run_on_the_validation_rows_keeps_the_last_epoch(final_folder: Path) -> None:
+    report = report_of(final_folder)
+    rows = [report["dataset"][name] for name in ("num_train_rows", "num_validation_rows", "num_test_rows")]
+    assert rows == [240, 0, 60]
+    assert (report["best_epoch"], report["epochs"]) == (3.0, [])
+    assert [path.name for path in final_folder.glob("checkpoint-*")] == ["checkpoint-45"]  # 3 epochs of 240 / 16 steps
+
+
+def test_a_run_on_the_validation_rows_reports_no_numbers_on_them(final_folder: Path) -> None:
+    report, text = report_of(final_folder), (final_folder / "report.md").read_text()
+    assert set(report["validation_metrics"].values()) == {None}
+    assert report["temperature_scaling"]["temperature"] is None
+    assert set(report["temperature_scaling"]["test_metrics"].values()) == {None}
+    assert report["test_metrics"].keys() == report["validation_metrics"].keys()
+    assert "The model was trained on the validation rows too, so no rows are left for temperature scaling." in text
+    assert "No evaluations: the model is that of the last epoch, 3." in text
+
+
+def test_the_words_of_the_validation_rows_are_known_to_a_run_on_them(
+    tmp_path: Path, train_small: Train, news: Path
+) -> None:
+    data = Path(shutil.copytree(news, tmp_path / "data"))
+    header, row, *_ = (news / "test.csv").read_text().splitlines()
+    (data / "validation.csv").write_text("\n".join([header, "zyzzyva " + row.replace('"', "")]))
+    for name in ("true", "false"):
+        flags = ["--dataset", str(data), "--train_on_validation", name, "--num_train_epochs", "1"]
+        train_small(tmp_path / name, *flags)
+        vocabulary = PreTrainedTokenizerFast.from_pretrained(tmp_path / name).get_vocab()
+        assert ("zyzzyva" in vocabulary) == (name == "true")
+
+
+def test_a_run_on_the_validation_rows_resumes_to_the_same_model(
+    final_folder: Path, tmp_path: Path, train_small: Train
+) -> None:
+    flags = ["--train_on_validation", "true"]
+    train_small(tmp_path, *flags, "--max_steps", "30", "--lr_scheduler_type", "constant")
+    train_small(tmp_path, *flags, "--max_steps", "45", "--lr_scheduler_type", "constant", "--resume")
+    train_small(tmp_path / "whole", *flags, "--max_steps", "45", "--lr_scheduler_type", "constant")
+    assert_same_weights(tmp_path, tmp_path / "whole")
+
+
+def test_an_epoch_cannot_be_chosen_without_validation_rows(tmp_path: Path, train_small: Train) -> None:
+    with pytest.raises(ValueError, match="eval_strategy"):
+        train_small(tmp_path, "--train_on_validation", "true", "--eval_strategy", "epoch")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    weights, others = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert all(weights[name].equal(others[name]) for name in weights)
