@@ -50,6 +50,7 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
     },
 }
 SLOW = {"charcnn": 30.0, PRETRAINED: math.inf}  # minutes from which on a model is searched
+NEEDS = {"config_overrides": "model", "loss_overrides": "loss", "word_vectors": "config_overrides"}
 LOSSES = CategoricalDistribution(["ce", "ls", "kr", "kr-ls"])
 ALPHA = CategoricalDistribution([0.1, 0.3, 1.0])  # of kr and kr-ls; 1 is the paper's
 # The first trials. FastText comes first, since its trials take seconds. A trial that would take too long is stopped.
@@ -67,11 +68,11 @@ def searched_models(given: Mapping[str, Any], minutes: float) -> list[str]:
     """The models to search: the given one, or all that the time allows.
 
     Raises:
-        ValueError: Settings of a model or a loss are given without the model or the loss.
+        ValueError: A setting is given without the one that it depends on.
     """
-    for settings, owner in (("config_overrides", "model"), ("loss_overrides", "loss")):
-        if settings in given and owner not in given:
-            raise ValueError(f"{settings} must come with {owner} in a search, got {given[settings]!r}")
+    for name, needed in NEEDS.items():
+        if name in given and needed not in given:
+            raise ValueError(f"{name} must come with {needed}, which is searched otherwise, got {given[name]!r}")
     return [given["model"]] if "model" in given else [name for name in SPACES if minutes >= SLOW.get(name, 0)]
 
 

@@ -172,9 +172,10 @@ def test_flags_of_a_training_run_are_not_searched(tmp_path: Path, tune_news: Tun
         (
             ["--config_overrides", "max_ngram=1"],
             {},
-            "config_overrides must come with model in a search, got 'max_ngram",
+            "config_overrides must come with model, which is searched otherwise",
         ),
-        (["--loss_overrides", "alpha=1"], {}, "loss_overrides must come with loss in a search"),
+        (["--loss_overrides", "alpha=1"], {}, "loss_overrides must come with loss, which is searched otherwise"),
+        (["--word_vectors", "glove.txt"], {}, "word_vectors must come with config_overrides, which is searched"),
         (["--learning_rate", "-1"], {}, "learning_rate must be"),
         ([], {"minutes": 0.0}, "minutes must be"),
         ([], {"minutes": math.nan}, "minutes must be"),
