@@ -70,7 +70,7 @@ def test_train_commands_are_parsed_as_they_stand() -> None:
 def test_every_command_is_one_of_kr_text() -> None:
     blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     commands = set(re.findall(r"(?:^|\| )kr-text (\w+) ", blocks, re.MULTILINE))
-    assert commands == {"train", "predict", "evaluate", "compare", "run", "report"}
+    assert commands == {"train", "predict", "evaluate", "tune", "compare", "run", "report"}
     for command in commands:
         assert main([command, "--help"]) == 0
 

@@ -19,7 +19,6 @@ from kr_text.formats.overrides import parse_overrides
 from kr_text.training.arguments import RunArguments, make_arguments
 from kr_text.training.checkpointed import TrainingClock
 from kr_text.training.fit import classifier_trainer
-from kr_text.training.load_data import load_for
 from kr_text.training.prepare import Encoded, prepare_rows
 
 if TYPE_CHECKING:
@@ -77,7 +76,8 @@ class Deadline:
     Attributes:
         started: Time of the start, as returned by `time.time()`.
         seconds: Length of the search, including the final training.
-        setup: Longest time to load, encode and build, of the first trial of a model.
+        loading: Seconds to load the data.
+        setup: Longest time to encode the rows and build a model, of the first trial of a model.
         reserved: Seconds for the final training with the best settings so far; 0 as long as there are none.
     """
 
@@ -85,6 +85,7 @@ class Deadline:
 
     started: float
     seconds: float
+    loading: float = 0.0
     setup: float = 0.0
     reserved: float = 0.0
 
@@ -93,7 +94,7 @@ class Deadline:
 
         It has more rows than the trial, loads them again, measures the test rows and saves the model.
         """
-        return 1.5 * (trial + self.setup) + 5.0
+        return 1.5 * (trial + self.loading + self.setup) + 5.0
 
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -162,18 +163,19 @@ class Trials:
     Attributes:
         output_dir: Folder of the search; a trial writes nothing into it.
         deadline: When the search has to end.
+        data: What `load_for` returns.
     """
 
     output_dir: str
     deadline: Deadline
-    _data: DatasetDict | None = None
+    data: DatasetDict
     _encoded: dict[str, Encoded] = field(default_factory=dict)  # by `_tokens`
 
     def run(self, trial: "optuna.Trial", values: Mapping[str, Any]) -> TrialRecord:
         """Trains with the values.
 
         Raises:
-            ValueError: The values or the data are wrong.
+            ValueError: The values are wrong, or do not fit the data.
         """
         began = time.time()
         run, args = make_arguments({**values, **OF_TRIALS, "output_dir": self.output_dir}, PROGRAM)
@@ -197,10 +199,8 @@ class Trials:
 
     def _train(self, run: RunArguments, args: TrainingArguments, watch: TrialWatch) -> None:
         began, tokens = time.time(), _tokens(run)
-        if self._data is None:
-            self._data = load_for(run)
         # Only a run that saves its settings needs the fingerprint of the data.
-        prepared = prepare_rows(run, args, self._data, "", earlier=self._encoded.get(tokens))
+        prepared = prepare_rows(run, args, self.data, "", earlier=self._encoded.get(tokens))
         self._encoded[tokens] = Encoded(prepared.tokenizer, prepared.encoded)
         self.deadline.setup = max(self.deadline.setup, time.time() - began)
         trainer = classifier_trainer(run, args, prepared, TrainingClock(), None)

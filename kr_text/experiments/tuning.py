@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kr_text.experiments.trials import PROGRAM, Deadline, TrialRecord, Trials
 from kr_text.formats.whole_files import write_text
 from kr_text.ranges import in_range
 from kr_text.training.arguments import command_line, make_arguments, parse_values
+from kr_text.training.load_data import load_for
 from kr_text.training.report import Report
 from kr_text.training.resume import find_start
 from kr_text.training.train import train
@@ -66,18 +68,27 @@ def tune(
     except ImportError as error:
         raise ValueError("tune needs the package optuna: pip install 'kr-text[tune]'") from error
     in_range("minutes", minutes, 0, open_low=True)
-    given = parse_values(flags, PROGRAM)
-    if own := sorted(given.keys() & OWN_FLAGS):
-        raise ValueError(f"flags must leave --{', --'.join(own)} to the search, got {shlex.join(flags)}")
+    given = _given(flags)
     models = searched_models(given, minutes)
     final = {"output_dir": output_dir, "overwrite": overwrite}
-    find_start(*make_arguments({**given, **final}, PROGRAM))
-    deadline = Deadline(started, 60 * minutes)
-    best = _search(_Search(given, models, Path(output_dir), deadline, command), deadline)
+    run, args = make_arguments({**given, **final}, PROGRAM)
+    find_start(run, args)
+    began, data = time.time(), load_for(run)
+    deadline = Deadline(started, 60 * minutes, loading=time.time() - began)
+    trials = Trials(output_dir, deadline, data)
+    best = _search(_Search(given, models, trials, command), deadline)
     logger.info("%.0f s: training the best settings on the training and the validation rows", deadline.elapsed())
     run, args = make_arguments({**_recipe(best), **final}, PROGRAM)
     argv = ["kr-text", "train", "--config", str(Path(output_dir) / RECIPE_FILE), "--output_dir", output_dir]
     return train(run, args, command=command_line(argv), started=started)
+
+
+def _given(flags: Sequence[str]) -> dict[str, Any]:
+    """Values by field name that are not searched."""
+    given = parse_values(flags, PROGRAM)
+    if own := sorted(given.keys() & OWN_FLAGS):
+        raise ValueError(f"flags must leave --{', --'.join(own)} to the search, got {shlex.join(flags)}")
+    return given
 
 
 def _search(search: "_Search", deadline: Deadline) -> TrialRecord:
@@ -103,29 +114,26 @@ class _Search:
     Args:
         given: Values that are not searched.
         models: Models to choose from.
-        folder: Folder for trials.jsonl and recipe.yaml.
-        deadline: When the search has to end.
+        trials: Trains the trials; recipe.yaml and trials.jsonl are written to its `output_dir`.
         command: Command line, for the recipe file.
     """
 
-    def __init__(
-        self, given: Mapping[str, Any], models: list[str], folder: Path, deadline: Deadline, command: str
-    ) -> None:
+    def __init__(self, given: Mapping[str, Any], models: list[str], trials: Trials, command: str) -> None:
         import optuna
 
         from kr_text.experiments.search_space import starts
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.given, self.models, self.folder, self.deadline, self.command = given, models, folder, deadline, command
+        self.given, self.models, self.trials, self.command = given, models, trials, command
+        self.folder = Path(trials.output_dir)
         self.study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=given.get("seed", 0), n_startup_trials=8),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2),
         )
         self.turns = ModelTurns(models, starts(given, models), given)
-        self.trials = Trials(str(folder), deadline)
         self.best: TrialRecord | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text("", folder / TRIALS_FILE)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text("", self.folder / TRIALS_FILE)
 
     def run_trial(self) -> None:
         """Runs one trial, and keeps it if it is the best."""
@@ -148,7 +156,8 @@ class _Search:
 
     def _keep(self, best: TrialRecord) -> None:
         self.best = best
-        self.deadline.reserved = self.deadline.final_seconds(best["seconds"])
+        deadline = self.trials.deadline
+        deadline.reserved = deadline.final_seconds(best["seconds"])
         write_text(_recipe_text(best, self.command), self.folder / RECIPE_FILE)
         logger.info("%4.0f s, trial %d: %s", best["at"], best["number"], describe(best))
 
