@@ -124,6 +124,8 @@ def test_roberta_positions_start_after_the_padding_index() -> None:
 def test_a_saved_tokenizer_is_encoded_by_lookup_as_before(kind: str, tmp_path: Path) -> None:
     tokenizer = words() if kind == "words" else character_tokenizer(max_length=20, alphabet="ab\u00e9")
     tokenizer.save_pretrained(tmp_path)
-    encoder = TextEncoder(AutoTokenizer.from_pretrained(tmp_path))
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert isinstance(loaded, PreTrainedTokenizerFast)
+    encoder = TextEncoder(loaded)
     assert type(encoder.encoder) is (WordEncoder if kind == "words" else CharacterEncoder)
     assert encoder(TEXTS) == TextEncoder(tokenizer)(TEXTS)
