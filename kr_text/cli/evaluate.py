@@ -12,7 +12,7 @@ from kr_text.cli.parser import CommandParser, positive
 from kr_text.training.flags import DEVICES
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
     from kr_text.training.arguments import RunArguments
 
@@ -103,12 +103,13 @@ def _rows(dataset: str, flags: argparse.Namespace, names: Sequence[str]) -> tupl
 
     trained = saved_settings(Path(flags.model)) or {}
     run = _run_on(dataset, flags, trained)
-    if flags.split is None and Path(dataset).is_file() and not _holds_training_data(run, trained.get(DATA)):
+    whole_file = flags.split is None and Path(dataset).is_file()
+    data = _training_data(run, trained.get(DATA)) if whole_file else load_for(run)
+    if data is None:
         unknown = "" if DATA in trained else "; whether the model was trained on some of them is not known"
         rows = load_rows(dataset, names, text_column=run.text_column, label_column=run.label_column)
         return rows, f"all of them{unknown}"
-    data, split = load_for(run), flags.split or "test"
-    same = fingerprint(data) == trained.get(DATA)
+    split, same = flags.split or "test", whole_file or fingerprint(data) == trained.get(DATA)
     if run.fold and not same:  # the fold is of the data of the run
         data = load_for(replace(run, fold=None))
     return data[split], f"the {split} split" + (" of the data that the model was trained on" if same else "")
@@ -123,18 +124,19 @@ def _run_on(dataset: str, flags: argparse.Namespace, trained: dict[str, Any]) ->
     return RunArguments(**{**settings, **columns, "dataset": dataset})
 
 
-def _holds_training_data(run: "RunArguments", data_fingerprint: str | None) -> bool:
-    """Whether a file has the rows that the model was trained on: cut in the same way, they give the same splits."""
+def _training_data(run: "RunArguments", data_fingerprint: str | None) -> "DatasetDict | None":
+    """The splits of a file if it has the rows that the model was trained on: cut as in training, they are the same."""
     from kr_text.data.sources import fingerprint
     from kr_text.training.load_data import load_for
 
     if data_fingerprint is None:
-        return False
+        return None
     with _only_errors_logged():
         try:
-            return fingerprint(load_for(run)) == data_fingerprint
+            data = load_for(run)
         except ValueError:  # the rows cannot be cut, so no run was trained on them
-            return False
+            return None
+    return data if fingerprint(data) == data_fingerprint else None
 
 
 @contextmanager

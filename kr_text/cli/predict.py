@@ -32,6 +32,7 @@ def add_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "input",
         nargs="*",
+        default=[],
         metavar="INPUT",
         help="a text, in quotes; or a file: .csv or .tsv with a header, .jsonl or .json, each also as .gz, or "
         ".parquet; any other file has a text in each line; default: -, the lines of standard input",

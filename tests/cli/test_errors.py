@@ -69,7 +69,7 @@ def paths(tmp_path: Path, run_folder: Path, news: Path) -> dict[str, Path]:
         ("evaluate x", "the following arguments are required: DATASET; see `kr-text evaluate --help`"),
         ("evaluate x {news} --dataset y", "dataset must be given once, got {news} as DATASET and y"),
         ("evaluate x {news} z", "unexpected argument 'z'; see `kr-text evaluate --help`"),
-        ("predict", "the following arguments are required: MODEL"),
+        ("predict", "the following arguments are required: MODEL; see `kr-text predict --help`"),
         ("predict a b c", "input must be one text or file, got 2; a text with blanks needs quotes"),
         ("predict a b --top_k 0", "argument --top_k: must be a whole number of at least 1, got '0'"),
         ("predict a b --threshold 50", "argument --threshold: must be a number from 0 to 1, got '50'"),
