@@ -109,6 +109,16 @@ def test_one_batch_equals_its_micro_batches(tmp_path: Path, loss: str, class_wei
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
 
 
+def test_equal_class_weights_change_nothing(tmp_path: Path) -> None:
+    models = [bert(), bert()]
+    losses = [
+        make_loss("ls++", model, class_weights=each) for model, each in zip(models, (None, [3.0] * 4), strict=True)
+    ]
+    plain, weighted = (trained(tmp_path, loss, model) for loss, model in zip(losses, models, strict=True))
+    torch.testing.assert_close(weights(weighted), weights(plain), rtol=0, atol=1e-5)
+    torch.testing.assert_close(loss_state(weighted), loss_state(plain), rtol=0, atol=1e-5)
+
+
 def test_training_after_an_interrupt_has_no_stale_gradient(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "lcm", gradient_accumulation_steps=2, callbacks=[Interrupt()])
     with pytest.raises(KeyboardInterrupt):

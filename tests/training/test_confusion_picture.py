@@ -56,7 +56,7 @@ def test_of_more_than_150_classes_those_with_the_most_mistakes_are_drawn(tmp_pat
 def test_any_class_name_can_be_drawn_without_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn(tmp_path, report_of(["$x_1", "a\nb", "经济", "हिन्दी", "<b>", "\\frac{", "x" * 500, ""]))
+        drawn(tmp_path, report_of(["$x_1", "$\\frac{$", "a\nb", "经济", "हिन्दी", "<b>", "\\frac{", "x" * 500, ""]))
 
 
 def test_a_class_without_rows_has_an_empty_row(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from training_cases import Train, assert_same_run, report_of
 
 PROGRAM = "kr-text train"
 NO_PROGRESS = ["--learning_rate", "0", "--early_stopping_patience", "2", "--num_train_epochs", "9"]
+NO_PROGRESS += ["--save_total_limit", "9"]  # at the end of training, a limit of 1 leaves only the best checkpoint
 
 
 @pytest.fixture(scope="module")

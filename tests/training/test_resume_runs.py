@@ -90,7 +90,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
 
 
 def test_sampling_by_class_resumes_where_it_stopped(
-    tmp_path: Path, train_small: Train, stop: Callable[[Callable[[], object]], None]
+    tmp_path: Path, run_folder: Path, train_small: Train, stop: Callable[[Callable[[], object]], None]
 ) -> None:
     flags = ["--class_sampling", "balanced"]
     train_small(tmp_path / "whole", *flags)
@@ -98,6 +98,7 @@ def test_sampling_by_class_resumes_where_it_stopped(
     resumed = train_small(tmp_path / "parts", *flags, "--resume")
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
     assert resumed["class_sampling"] == "balanced"
+    assert not np.array_equal(predictions(tmp_path / "whole")[0], predictions(run_folder)[0])
     with pytest.raises(ValueError, match="the same run to resume it, got class_sampling=None where"):
         train_small(tmp_path / "parts", "--resume")
 
