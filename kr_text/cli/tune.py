@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from kr_text.cli.parser import CommandParser
+from kr_text.cli.parser import CommandParser, check_flags
+from kr_text.training.flags import training_flags
 
 SUMMARY = "search the model and the settings for your data"
 DESCRIPTION = (
@@ -32,19 +33,22 @@ def _add_own_flags(parser: CommandParser) -> None:
 
 
 def _tune(flags: argparse.Namespace) -> None:
+    parser = CommandParser("kr-text tune", description=DESCRIPTION)
+    _add_own_flags(parser)
+    if not (flags.help or flags.help_all):
+        check_flags(flags.training_flags, [*parser.flags, *training_flags()])
+
     from datasets import disable_progress_bars
 
-    from kr_text.cli.help import check_training_flags, print_training_help
+    from kr_text.cli.help import print_training_help
     from kr_text.experiments.tuning import OWN_FLAGS, RECIPE_FILE, tune
     from kr_text.machine.process import prepare_for_training
     from kr_text.training.arguments import command_line
+    from kr_text.training.confusion_picture import draw_confusion_matrix
     from kr_text.training.report_markdown import report_markdown
 
-    parser = CommandParser("kr-text tune", description=DESCRIPTION)
-    _add_own_flags(parser)
     if flags.help or flags.help_all:
         return print_training_help(parser, flags.training_flags, every_flag=flags.help_all, left_out=OWN_FLAGS)
-    check_training_flags(flags.training_flags, "kr-text tune", parser.flags)
     disable_progress_bars()  # each trial would show some
     prepare_for_training()
     report = tune(
@@ -55,5 +59,6 @@ def _tune(flags: argparse.Namespace) -> None:
         command=command_line(["kr-text", *flags.argv]),
         started=flags.started,
     )
+    draw_confusion_matrix(report, flags.output_dir)
     print(report_markdown(report))
     print(f"Saved in {flags.output_dir}, with the settings in {RECIPE_FILE}", file=sys.stderr)

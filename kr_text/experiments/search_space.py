@@ -20,6 +20,7 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
     "fasttext": {
         "embedding_dim": CategoricalDistribution([20, 50, 100]),
         "max_ngram": CategoricalDistribution([1, 2, 3]),
+        "char_ngram": CategoricalDistribution([0, 4]),
         RATE: FloatDistribution(0.02, 1.0, log=True),
         BATCH: CategoricalDistribution([16, 32, 64, 128]),
         EPOCHS: IntDistribution(3, 40, log=True),
@@ -53,12 +54,14 @@ SLOW = {"charcnn": 30.0, PRETRAINED: math.inf}  # minutes from which on a model 
 NEEDS = {"config_overrides": "model", "loss_overrides": "loss", "word_vectors": "config_overrides"}
 LOSSES = CategoricalDistribution(["ce", "ls", "kr", "kr-ls"])
 ALPHA = CategoricalDistribution([0.1, 0.3, 1.0])  # of kr and kr-ls; 1 is the paper's
+_FASTTEXT = {"embedding_dim": 50, "max_ngram": 2, BATCH: 64, EPOCHS: 10}
 # The first trials. FastText comes first, since its trials take seconds. A trial that would take too long is stopped.
 STARTS: tuple[dict[str, Any], ...] = (
-    {"model": "fasttext", "loss": "kr-ls", "embedding_dim": 50, "max_ngram": 2, RATE: 0.1, BATCH: 64, EPOCHS: 10},
-    {"model": "fasttext", "loss": "ce", "embedding_dim": 100, "max_ngram": 2, RATE: 0.2, BATCH: 64, EPOCHS: 10},
-    {"model": "fasttext", "loss": "ls", "embedding_dim": 50, "max_ngram": 1, RATE: 0.1, BATCH: 16, EPOCHS: 5},
-    {"model": "fasttext", "loss": "kr-ls", "embedding_dim": 100, "max_ngram": 3, RATE: 0.1, BATCH: 32, EPOCHS: 20},
+    {"model": "fasttext", "loss": "kr-ls", **_FASTTEXT, "char_ngram": 4, RATE: 0.2},
+    {"model": "fasttext", "loss": "ce", **_FASTTEXT, "char_ngram": 4, RATE: 0.2},
+    {"model": "fasttext", "loss": "kr-ls", **_FASTTEXT, "char_ngram": 0, RATE: 0.1},
+    {"model": "fasttext", "loss": "ls", **_FASTTEXT, "char_ngram": 0, RATE: 0.1, "max_ngram": 1, BATCH: 16, EPOCHS: 5},
+    {"model": "fasttext", "loss": "kr-ls", **_FASTTEXT, "char_ngram": 4, RATE: 0.5, "embedding_dim": 100},
     {"model": "transformer", "loss": "kr-ls", "num_hidden_layers": 2, "dropout": 0.1, RATE: 1e-3, BATCH: 64, EPOCHS: 5},
     {"model": "textrnn", "loss": "kr-ls", "hidden_size": 256, "dropout": 0.5, RATE: 2e-3, BATCH: 64, EPOCHS: 5},
 )

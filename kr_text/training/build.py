@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -68,7 +69,7 @@ def build(
     model = model_class(config)
     if isinstance(config, FastTextConfig) and config.char_ngram:
         sizes = config.char_ngram, config.max_char_ngrams, config.pad_token_id
-        model.char_ngrams.copy_(torch.from_numpy(char_ngram_table(tokenizer.get_vocab(), *sizes)))
+        cast(Tensor, model.char_ngrams).copy_(torch.from_numpy(char_ngram_table(tokenizer.get_vocab(), *sizes)))
     if run.word_vectors:
         coverage = load_word_vectors(model, tokenizer, run.word_vectors)
         _log_coverage(coverage, run.word_vectors, tokenizer, data["train"])
