@@ -1,6 +1,6 @@
 """Recipes of TextRNN, Transformer and CharCNN for any data set; docs/recipes.md has the trials behind the numbers.
 
-They are the same for every loss. `bf16` in a recipe means: if the hardware supports it.
+They are the same for every loss.
 """
 
 import math
@@ -12,7 +12,7 @@ from kr_text.training.recipes import Recipe
 MAX_WORDS = 256  # words that TextRNN and Transformer read
 MAX_FRAMES = 1014  # characters that CharCNN reads, as in its paper
 VOCAB_SIZE = 40_000
-MAX_SHALLOW_ROWS = 100_000
+MAX_SHALLOW_ROWS = 100_000  # the network of CharCNN's paper memorizes a few thousand texts
 SHALLOW = {"shallow": True, "num_filters": 1024, "initializer_range": 0.1, "center_channels": True, "dropout": 0.5}
 DEEP = {"num_filters": 256, "dense_size": 1024, "center_channels": True}
 
