@@ -9,9 +9,8 @@ from kr_text.models.charcnn import RECEPTIVE_FIELD, STRIDE
 from kr_text.training.data_size import DataSize
 from kr_text.training.recipes import Recipe
 
-MAX_WORDS = 256  # words that TextRNN and Transformer read
+WORDS = {"vocab_size": 40_000, "min_frequency": 1, "max_length": 256}  # for TextRNN and Transformer
 MAX_FRAMES = 1014  # characters that CharCNN reads, as in its paper
-VOCAB_SIZE = 40_000
 MAX_SHALLOW_ROWS = 100_000  # the network of CharCNN's paper memorizes a few thousand texts
 SHALLOW = {"shallow": True, "num_filters": 1024, "initializer_range": 0.1, "center_channels": True, "dropout": 0.5}
 DEEP = {"num_filters": 256, "dense_size": 1024, "center_channels": True}
@@ -21,7 +20,7 @@ def textrnn_recipe(size: DataSize) -> Recipe:
     """Recipe of TextRNN: few rows need word dropout, and many epochs of small batches."""
     batch_size = _batch_size(size)
     return Recipe(
-        tokenizer=_words(size),
+        tokenizer=WORDS,
         config={
             "embedding_dim": 128,
             "context_size": 128,
@@ -44,7 +43,7 @@ def transformer_recipe(size: DataSize) -> Recipe:
     """Recipe of Transformer: as for TextRNN; it needs a longer warmup and a lower rate."""
     batch_size = _batch_size(size)
     return Recipe(
-        tokenizer=_words(size),
+        tokenizer=WORDS,
         config={
             "hidden_size": 128,
             "num_hidden_layers": 2,
@@ -89,11 +88,6 @@ def charcnn_frames(characters: int) -> int:
     """
     steps = math.ceil(max(0, characters - RECEPTIVE_FIELD) / STRIDE)
     return min(RECEPTIVE_FIELD + STRIDE * steps, MAX_FRAMES)
-
-
-def _words(size: DataSize) -> dict[str, int]:
-    """Sizes of a word tokenizer."""
-    return {"vocab_size": VOCAB_SIZE, "min_frequency": 1, "max_length": MAX_WORDS}
 
 
 def _batch_size(size: DataSize) -> int:
