@@ -1,6 +1,6 @@
 """Recipes of TextRNN, Transformer and CharCNN for any data set; docs/recipes.md has the trials behind the numbers.
 
-They are the same for every loss.
+They are the same for every loss. `bf16` applies if the hardware supports it.
 """
 
 import math
@@ -13,7 +13,9 @@ WORDS = {"vocab_size": 40_000, "min_frequency": 1, "max_length": 256}  # for Tex
 MAX_FRAMES = 1014  # characters that CharCNN reads, as in its paper
 MAX_SHALLOW_ROWS = 100_000  # the network of CharCNN's paper memorizes a few thousand texts
 SHALLOW = {"shallow": True, "num_filters": 1024, "initializer_range": 0.1, "center_channels": True, "dropout": 0.5}
+SHALLOW_TRAINING = {"learning_rate": 0.003}
 DEEP = {"num_filters": 256, "dense_size": 1024, "center_channels": True}
+DEEP_TRAINING = {"learning_rate": 0.0005, "weight_decay": 0.3, "max_grad_norm": 0.0, "bf16": True}
 
 
 def textrnn_recipe(size: DataSize) -> Recipe:
@@ -72,10 +74,9 @@ def charcnn_recipe(size: DataSize) -> Recipe:
         training={
             "num_train_epochs": _epochs(size, batch_size, steps=1_500 + 30 * size.num_classes),
             "per_device_train_batch_size": batch_size,
-            "learning_rate": 0.003 if shallow else 0.0005,
             "lr_scheduler_type": "linear",
             "warmup_steps": 0.1,
-            "weight_decay": 0.0 if shallow else 0.3,
+            **(SHALLOW_TRAINING if shallow else DEEP_TRAINING),
         },
     )
 

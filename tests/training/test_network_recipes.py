@@ -10,7 +10,7 @@ from kr_text.models import MODELS
 from kr_text.text.tokenization import word_tokenizer
 from kr_text.training.data_size import DataSize
 from kr_text.training.network_recipes import charcnn_frames, charcnn_recipe, textrnn_recipe, transformer_recipe
-from kr_text.training.recipes import Recipe
+from kr_text.training.recipes import Recipe, recipe
 
 RECIPES: dict[str, Callable[[DataSize], Recipe]] = {
     "textrnn": textrnn_recipe,
@@ -31,22 +31,22 @@ SIZES = pytest.mark.parametrize("size", [COMMANDS, NEWS, LARGE, TINY], ids=["com
 NETWORKS = pytest.mark.parametrize("model", RECIPES)
 
 
-def steps(recipe: Recipe, size: DataSize) -> float:
+def steps(found: Recipe, size: DataSize) -> float:
     """Optimizer steps of a run."""
-    training = recipe.training
+    training = found.training
     return float(training["num_train_epochs"] * size.num_rows / training["per_device_train_batch_size"])
 
 
 @SIZES
 @NETWORKS
 def test_a_recipe_has_fields_of_the_config_and_of_training_arguments(model: str, size: DataSize) -> None:
-    recipe = RECIPES[model](size)
+    found = RECIPES[model](size)
     config_class, _ = MODELS[model]
-    assert set(recipe.config) <= set(inspect.signature(config_class.__init__).parameters)
-    config: Any = config_class(**recipe.config)
-    assert {name: getattr(config, name) for name in recipe.config} == recipe.config
-    assert set(recipe.training) <= {field.name for field in dataclasses.fields(TrainingArguments)}
-    TrainingArguments(**{**recipe.training, "bf16": False})
+    assert set(found.config) <= set(inspect.signature(config_class.__init__).parameters)
+    config: Any = config_class(**found.config)
+    assert {name: getattr(config, name) for name in found.config} == found.config
+    assert set(found.training) <= {field.name for field in dataclasses.fields(TrainingArguments)}
+    TrainingArguments(**{**found.training, "bf16": False})
 
 
 @SIZES
@@ -86,3 +86,13 @@ def test_the_frames_are_the_fewest_that_cover_a_text(characters: int, frames: in
 def test_charcnn_reads_the_95th_percentile_of_the_lengths() -> None:
     assert charcnn_recipe(COMMANDS).config["num_frames"] == 123
     assert charcnn_recipe(NEWS).config["num_frames"] == 1014
+
+
+def test_charcnn_has_the_network_and_the_training_of_the_paper_for_many_rows_only() -> None:
+    own = recipe("charcnn", "any")
+    assert charcnn_recipe(COMMANDS).config["shallow"]
+    many = charcnn_recipe(LARGE)
+    assert "shallow" not in many.config
+    assert own.config.items() <= many.config.items()
+    same = ("learning_rate", "weight_decay", "max_grad_norm")
+    assert {name: many.training[name] for name in same} == {name: own.training[name] for name in same}
