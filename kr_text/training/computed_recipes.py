@@ -19,20 +19,18 @@ AUTO = "auto"
 BENCHMARKS = "benchmarks"
 CHOICES = (AUTO, BENCHMARKS, *HUB_DATASETS)
 FEW_ROWS, MANY_ROWS = 20_000, 100_000
-LONG_TEXT = 200  # words; in longer texts, the many words tell a class without their parts
 
 
 def fasttext_recipe(size: DataSize) -> Recipe:
     """Recipe of FastText: few rows need small batches, more epochs, and the parts of rare words."""
     few, many = size.num_rows <= FEW_ROWS, size.num_rows > MANY_ROWS
-    subwords = {"char_ngram": 4} if not many and size.words_median <= LONG_TEXT else {}
     return Recipe(
         tokenizer={"vocab_size": 100_000, "min_frequency": 1, "max_length": 512},
         config={
             "embedding_dim": 20 if many else 50,
             "max_ngram": 2,
             "num_buckets": 100_000 if few else 500_000,
-            **subwords,
+            "char_ngram": 0 if many else 4,
         },
         training={
             "num_train_epochs": 12 if few else 5 if many else 8,
