@@ -19,14 +19,14 @@ from statistics import fmean
 
 from kr_text.data import load
 from kr_text.experiments.code_version import commit_of_code
-from kr_text.experiments.engines import ENGINES, Setting, run_missing
+from kr_text.experiments.engines import ENGINES, Setting, default_workers, run_missing
 from kr_text.experiments.results import read_results
 from kr_text.experiments.run import Run
 from kr_text.formats.markdown import markdown_table
 from kr_text.formats.whole_files import write_json, write_text
 from kr_text.training.computed_recipes import AUTO
 
-LOSSES, SEEDS = ("ce", "kr-ls"), (1, 2, 3)
+LOSSES = ("ce", "kr-ls")
 SETTINGS = [{"lr": rate, "epoch": epochs} for rate, epochs in product((0.25, 0.5), (10, 25))]  # of fastText
 PEERS_FILE = "peers.json"
 
@@ -40,10 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="folder for the results")
     parser.add_argument("--models", nargs="+", default=["fasttext"], help="default: fasttext")
     parser.add_argument("--sets", nargs="+", help="names of data sets; default: all in the folder")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     flags = parser.parse_args(argv)
     names = flags.sets or sorted(path.name for path in flags.folder.iterdir() if path.is_dir())
-    runs = [Run(*run, recipe=AUTO) for run in product(names, flags.models, LOSSES, SEEDS)]
-    setting = Setting((str(flags.folder),), str(flags.results / "work"), 1, False, commit_of_code())
+    runs = [Run(*run, recipe=AUTO) for run in product(names, flags.models, LOSSES, flags.seeds)]
+    setting = Setting((str(flags.folder),), str(flags.results / "work"), default_workers(), False, commit_of_code())
     failures = run_missing(runs, flags.results, setting, ENGINES["local"], partial(print, flush=True))
     peers = {name: peer_errors(flags.folder / name, name, flags.results / PEERS_FILE) for name in names}
     write_text(table(flags.results, names, peers), flags.results / "table.md")

@@ -16,13 +16,18 @@ MIN_WORDS = 2  # words that an n-gram must occur in
 
 
 def char_ngrams(word: str, length: int) -> list[str]:
-    """The character n-grams of a word, in order; those after the first start with `CONTINUES`.
+    """The character n-grams of a word with its boundaries, which count as a character each.
+
+    The first has no `CONTINUES` in front, so that it stands for the start of a word. The last is shorter than the
+    others, so that it stands for the end.
 
     >>> char_ngrams("plays", 4)
-    ['play', '##lays']
+    ['pla', '##play', '##lays', '##ays']
     """
-    ngrams = [word[begin : begin + length] for begin in range(len(word) - length + 1)]
-    return [CONTINUES * (begin > 0) + ngram for begin, ngram in enumerate(ngrams)]
+    if len(word) < length:
+        return []
+    inner = [word[begin : begin + length] for begin in range(len(word) - length + 1)]
+    return [word[: length - 1], *(CONTINUES + ngram for ngram in [*inner, word[1 - length :]])]
 
 
 def subword_tokens(words: Iterable[str], length: int, max_tokens: int) -> list[str]:
@@ -46,7 +51,7 @@ def subword_tokens(words: Iterable[str], length: int, max_tokens: int) -> list[s
 
 
 def char_ngram_table(vocab: Mapping[str, int], length: int, width: int, pad_id: int) -> npt.NDArray[np.int32]:
-    """(num_tokens, width): ids of the character n-grams of each word longer than an n-gram, then padding.
+    """(num_tokens, width): ids of the character n-grams of each word, then padding.
 
     Args:
         vocab: Tokens with their ids, 0 to num_tokens - 1.
@@ -56,7 +61,7 @@ def char_ngram_table(vocab: Mapping[str, int], length: int, width: int, pad_id: 
     """
     table = np.full((len(vocab), width), pad_id, dtype=np.int32)
     for word, index in vocab.items():
-        if len(word) <= length or word.startswith(CONTINUES):
+        if word.startswith(CONTINUES):
             continue
         ids = [vocab[ngram] for ngram in char_ngrams(word, length) if ngram in vocab]
         if len(ids) > width:
