@@ -22,7 +22,11 @@ FEW_ROWS, MANY_ROWS = 20_000, 100_000
 
 
 def fasttext_recipe(size: DataSize) -> Recipe:
-    """Recipe of FastText: few rows need small batches, more epochs, and the parts of rare words."""
+    """Recipe of FastText: few rows need small batches, more epochs, and the parts of rare words.
+
+    With few rows of few classes, a high rate learns single texts by heart. With many classes, a low rate learns too
+    little in the same number of steps.
+    """
     few, many = size.num_rows <= FEW_ROWS, size.num_rows > MANY_ROWS
     return Recipe(
         tokenizer={"vocab_size": 100_000, "min_frequency": 1, "max_length": 512},
@@ -35,7 +39,7 @@ def fasttext_recipe(size: DataSize) -> Recipe:
         training={
             "num_train_epochs": 12 if few else 5 if many else 8,
             "per_device_train_batch_size": 64 if few else 1024 if many else 256,
-            "learning_rate": 0.2,
+            "learning_rate": min(0.2, max(0.05, (size.num_classes - 2) / 60)) if few else 0.2,
             "lr_scheduler_type": "linear",
             "optim": "adagrad",  # row-wise, see kr_text/kernels/rowwise_adagrad.py
             "max_grad_norm": 0.0,
