@@ -8,9 +8,9 @@ from typing import Any
 
 from kr_text.cli.parser import HELP_FLAGS, CommandParser
 from kr_text.training.arguments import FIELDS, TRAINING_DEFAULTS, training_parser
-from kr_text.training.computed_recipes import AUTO, BENCHMARKS, fixed_recipe_name
+from kr_text.training.computed_recipes import fixed_recipe_name
 from kr_text.training.flags import ALIASES, DEVICES, POSITIONAL
-from kr_text.training.recipes import recipe
+from kr_text.training.recipes import AUTO, BENCHMARKS, recipe
 
 GROUPS = {
     "data": [

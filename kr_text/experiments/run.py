@@ -19,8 +19,7 @@ from kr_text.formats.overrides import Value, parse_overrides, sorted_overrides
 from kr_text.losses.by_name import LOSSES
 from kr_text.losses.knowledge_refinery import KRLoss
 from kr_text.machine.process import reset_peak_memory
-from kr_text.training.computed_recipes import AUTO, benchmark_recipe_name
-from kr_text.training.recipes import Recipe, recipe
+from kr_text.training.recipes import AUTO, Recipe, benchmark_recipe_name, recipe
 from kr_text.training.report import Report
 
 if TYPE_CHECKING:

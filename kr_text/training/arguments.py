@@ -27,10 +27,10 @@ from kr_text.ranges import in_range, require_at_least
 from kr_text.text.alphabet import ALPHABETS
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE
 from kr_text.training.class_weights import BALANCED, read_class_weights
-from kr_text.training.computed_recipes import AUTO, BENCHMARKS, CHOICES, computed_recipe, fixed_recipe_name
+from kr_text.training.computed_recipes import CHOICES, computed_recipe, fixed_recipe_name
 from kr_text.training.flags import ALIASES, add_short_flags, by_field, with_values
 from kr_text.training.load_data import load_for
-from kr_text.training.recipes import recipe
+from kr_text.training.recipes import AUTO, BENCHMARKS, recipe
 
 # The argument that batches texts of similar length. transformers 5.0 and 5.1 have a flag for it.
 GROUP_BY_LENGTH: dict[str, Any] = (

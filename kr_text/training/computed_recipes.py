@@ -13,10 +13,8 @@ from transformers import TrainingArguments
 from kr_text.data.sources import HUB_DATASETS
 from kr_text.training.data_size import DataSize, data_size
 from kr_text.training.network_recipes import charcnn_recipe, textrnn_recipe, transformer_recipe
-from kr_text.training.recipes import Recipe, has_bf16, recipe
+from kr_text.training.recipes import AUTO, BENCHMARKS, Recipe, has_bf16, recipe
 
-AUTO = "auto"
-BENCHMARKS = "benchmarks"
 CHOICES = (AUTO, BENCHMARKS, *HUB_DATASETS)
 FEW_ROWS, MANY_ROWS = 20_000, 100_000
 
@@ -73,12 +71,6 @@ def fixed_recipe_name(choice: str, dataset: str) -> str | None:
     if choice != AUTO:
         return choice
     return dataset if dataset in HUB_DATASETS and not Path(dataset).exists() else None
-
-
-def benchmark_recipe_name(dataset: str) -> str:
-    """Name of the recipe in recipes.yaml for a data set by its name or its path, whatever the folder holds."""
-    name = Path(dataset).name.partition(".")[0]
-    return name if name in HUB_DATASETS else BENCHMARKS
 
 
 def computed_recipe(model: str, rows: Dataset) -> Recipe:

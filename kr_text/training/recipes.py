@@ -10,6 +10,10 @@ from typing import Any
 import torch
 import yaml
 
+# Values of the argument `recipe`, which also takes the name of a benchmark.
+AUTO = "auto"  # computed from the data, unless the data are a benchmark
+BENCHMARKS = "benchmarks"  # what all benchmarks share; a section of recipes.yaml
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,13 +41,24 @@ def recipe(model: str, dataset: str, *, any_hardware: bool = False) -> Recipe:
     """
     recipes = _recipes()
     of_model = recipes.get(model, recipes["pretrained"])
-    default, special = of_model["benchmarks"], of_model.get(Path(dataset).name.partition(".")[0], {})
+    default, special = of_model[BENCHMARKS], of_model.get(_last_part(dataset), {})
     tokenizer, config, training = (
         default.get(section, {}) | special.get(section, {}) for section in ("tokenizer", "config", "training")
     )
     if training.get("bf16") and not any_hardware:
         training["bf16"] = has_bf16()
     return Recipe(tokenizer, config, training)
+
+
+def benchmark_recipe_name(dataset: str) -> str:
+    """Name of the recipe in recipes.yaml for a data set by its name or its path, whatever the folder holds."""
+    name = _last_part(dataset)
+    return name if any(name in of_model for of_model in _recipes().values()) else BENCHMARKS
+
+
+def _last_part(dataset: str) -> str:
+    """Last part of the name or path of a data set, without its extension."""
+    return Path(dataset).name.partition(".")[0]
 
 
 def recipe_names() -> list[str]:
