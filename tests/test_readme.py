@@ -62,7 +62,7 @@ def test_train_commands_are_parsed_as_they_stand() -> None:
     commands = re.findall(r"^kr-text train (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert len(commands) == 6
     for command in commands:
-        run, args = parse_training(shlex.split(command), "kr-text train")
+        run, args = parse_training([*shlex.split(command), "--recipe", "benchmarks"], "kr-text train")
         assert run.dataset == "my_news"
         assert args.output_dir in ("runs/news", "runs/rnn", "runs/fasttext-my_news-kr-ls")
 

@@ -10,7 +10,7 @@ from kr_text.cli.parser import HELP_FLAGS, CommandParser
 from kr_text.training.arguments import FIELDS, TRAINING_DEFAULTS, training_parser
 from kr_text.training.computed_recipes import fixed_recipe_name
 from kr_text.training.flags import ALIASES, DEVICES, POSITIONAL
-from kr_text.training.recipes import AUTO, BENCHMARKS, recipe
+from kr_text.training.recipes import BENCHMARKS, recipe
 
 GROUPS = {
     "data": [
@@ -70,8 +70,9 @@ def print_training_help(
         every_flag: Whether to list all fields of `TrainingArguments`.
         left_out: Names of fields that the command sets itself.
     """
-    model, dataset = _model_and_dataset(argv)
-    defaults = _defaults(model, dataset)
+    chosen, _ = training_parser("kr-text").parse_known_args(argv)
+    model, dataset = chosen.model, getattr(chosen, POSITIONAL, chosen.dataset)
+    defaults = _defaults(model, fixed_recipe_name(chosen.recipe, dataset))
     groups = {title: [name for name in names if name not in left_out] for title, names in GROUPS.items()}
     if every_flag:
         shown = {*left_out, *(name for names in groups.values() for name in names)}
@@ -92,16 +93,15 @@ def print_training_help(
     parser.print_help()
 
 
-def _model_and_dataset(argv: Sequence[str]) -> tuple[str, str]:
-    chosen, _ = training_parser("kr-text").parse_known_args(argv)
-    return chosen.model, getattr(chosen, POSITIONAL, chosen.dataset)
+def _defaults(model: str, name: str | None) -> dict[str, str]:
+    """Non-empty defaults as text. The recipe's value wins, then kr-text's, then the Trainer's.
 
-
-def _defaults(model: str, dataset: str) -> dict[str, str]:
-    """Non-empty defaults as text. The recipe's value wins, then kr-text's, then the Trainer's."""
+    Args:
+        model: Name of the model.
+        name: Name of the recipe in recipes.yaml; None for a recipe that is computed from the data.
+    """
     values = {name: each.default for name, each in FIELDS.items() if each.default is not MISSING} | TRAINING_DEFAULTS
     defaults = {name: str(getattr(value, "value", value)) for name, value in values.items() if value not in (None, "")}
-    name = fixed_recipe_name(AUTO, dataset)
     chosen = recipe(model, name or BENCHMARKS)
     of_recipe = {**chosen.tokenizer, **chosen.training}
     of_recipe["config_overrides"] = ", ".join(f"{name}={value}" for name, value in chosen.config.items())

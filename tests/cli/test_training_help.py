@@ -69,7 +69,7 @@ def test_help_all_has_every_flag_once(help_of: Help, command: str, left_out: set
 
 
 def test_a_default_that_the_recipe_sets_is_the_default_shown(help_of: Help) -> None:
-    text = help_of("train")
+    text = help_of("train", "--recipe", "benchmarks")
     training = recipe("fasttext", "synthetic_news").training
     assert entry(text, "learning_rate").endswith("peak learning rate; default: 0.05 (recipe)")
     assert f"default: {training['num_train_epochs']} (recipe)" in entry(text, "num_train_epochs")
@@ -80,12 +80,20 @@ def test_a_default_that_the_recipe_sets_is_the_default_shown(help_of: Help) -> N
 
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_the_recipe_is_that_of_the_model_and_the_data_set_on_the_command_line(help_of: Help, command: str) -> None:
-    text = help_of(command, "--model", "fasttext", "--dataset", "somewhere/ag_news.csv", "--learning_rate", "9")
+    text = help_of(command, "--model", "fasttext", "--dataset", "ag_news", "--learning_rate", "9")
     assert entry(text, "learning_rate").endswith("default: 0.3 (recipe)")
     assert entry(text, "per_device_train_batch_size").endswith("default: 2048 (recipe)")
-    text = help_of(command, "--model", "textrnn")
+    text = help_of(command, "--model", "textrnn", "--recipe", "ag_news")
     assert entry(text, "learning_rate").endswith("default: 0.002 (recipe)")
     assert "are for textrnn on synthetic_news" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("dataset", ["synthetic_news", "somewhere/ag_news.csv"])
+def test_a_default_that_follows_the_data_is_said_to_be_computed(help_of: Help, dataset: str) -> None:
+    text = help_of("train", "--dataset", dataset)
+    for name in ("num_train_epochs", "per_device_train_batch_size", "learning_rate", "max_length", "config_overrides"):
+        assert entry(text, name).endswith("default: computed from the data")
+    assert "(recipe)" not in text.partition("\ndata:")[2]
 
 
 def test_the_recipe_is_also_that_of_a_data_set_without_its_flag(help_of: Help) -> None:

@@ -11,16 +11,22 @@ Main = Callable[..., int]
 
 
 def test_tune_passes_its_flags_on_and_prints_the_report(
-    kr_text: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run_folder: Path
+    kr_text: Main,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    run_folder: Path,
+    tmp_path: Path,
 ) -> None:
     calls: list[tuple[object, ...]] = []
     report = report_of(run_folder)
 
     def called(*call: object, **named: object) -> Report:
         calls.append((*call, named))
+        Path("out").mkdir()
         return report
 
     monkeypatch.setattr("kr_text.experiments.tuning.tune", called)
+    monkeypatch.chdir(tmp_path)
     argv = ["tune", "--model", "textrnn", "--minutes", "0.5", "--seed=3", "--output_dir", "out", "--overwrite"]
     assert kr_text(*argv) == 0
     ((flags, folder, named),) = calls
@@ -28,6 +34,7 @@ def test_tune_passes_its_flags_on_and_prints_the_report(
     assert isinstance(named, dict)
     assert named.pop("started") > 0
     assert named == {"minutes": 0.5, "overwrite": True, "command": f"kr-text {' '.join(argv)}"}
+    assert Path("out/confusion_matrix.png").is_file()
     captured = capsys.readouterr()
     assert captured.out == f"{report_markdown(report)}\n"
     assert captured.err == "Saved in out, with the settings in recipe.yaml\n"

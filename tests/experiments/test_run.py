@@ -50,6 +50,7 @@ OTHER_VALUES = {
     "label_matrices": True,
     "teacher": "embedding_dim=20",
     "settings_digest": "abc",
+    "recipe": "benchmarks",
     "fold": "2/5",
 }
 
@@ -160,9 +161,26 @@ def test_the_arguments_hold_every_field_of_the_run() -> None:
 
 
 def test_fields_that_are_not_given_come_from_the_recipe() -> None:
-    assert RUN.arguments() == {"dataset": "ag_news", "model": "fasttext", "loss": "kr-ls", "seed": 1}
+    named = {"dataset": "ag_news", "model": "fasttext", "loss": "kr-ls", "seed": 1}
+    assert RUN.arguments() == {**named, "recipe": "ag_news"}
     _, args = make_arguments(RUN.arguments(), "kr-text run")
     assert args.learning_rate == recipe("fasttext", "ag_news").training["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [("noisy/ag_news", "ag_news"), ("ag_news.csv", "ag_news"), ("ag_news_noisy", "benchmarks"), ("mine", "benchmarks")],
+)
+def test_a_run_has_the_recipe_of_the_benchmark_that_its_data_are_named_after(dataset: str, name: str) -> None:
+    assert changed(dataset=dataset).arguments()["recipe"] == name
+    assert changed(dataset=dataset, recipe="auto").arguments()["recipe"] == "auto"
+
+
+def test_the_key_of_a_run_with_a_computed_recipe_holds_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = changed(recipe="auto")
+    key = run.key
+    monkeypatch.setattr(kr_text.experiments.run, "recipe", lambda *_, **__: Recipe({}, {}, {"learning_rate": 9}))
+    assert run.key == key
 
 
 # Running
@@ -206,7 +224,7 @@ def test_the_command_in_the_report_makes_the_same_run(executed: tuple[Path, Line
 def test_the_same_run_in_another_folder_gives_the_same_numbers(
     executed: tuple[Path, Line], train_small: Train, tmp_path: Path
 ) -> None:
-    report = train_small(tmp_path, "--seed", "1")
+    report = train_small(tmp_path, "--seed", "1", "--recipe", "benchmarks")
     ours = executed[1]["report"]
     assert ours["test_metrics"] == report["test_metrics"]
     assert ours["epochs"] == report["epochs"]
@@ -231,7 +249,7 @@ def test_an_interrupted_run_resumes_from_its_last_whole_checkpoint(
 ) -> None:
     """An interrupted run leaves checkpoints and no report."""
     folder = tmp_path / TINY.key
-    train_small(folder, "--seed", "1", "--save_total_limit", "3")
+    train_small(folder, "--seed", "1", "--save_total_limit", "3", "--recipe", "benchmarks")
     (folder / "report.json").unlink()
     shutil.rmtree(folder / "checkpoint-42")
     of_last = folder / "checkpoint-28" / "trainer_state.json"

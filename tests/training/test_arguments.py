@@ -44,7 +44,7 @@ def test_without_flags_fasttext_trains_with_kr_ls_on_synthetic_news() -> None:
 
 
 def test_the_output_folder_is_named_after_model_data_set_and_loss() -> None:
-    _, args = parse("--model", "google/bert", "--dataset", "some/folder/", "--loss", "ce")
+    _, args = parse("--model", "google/bert", "--dataset", "some/folder/", "--loss", "ce", "--recipe", "benchmarks")
     assert Path(args.output_dir or "") == Path("runs/bert-folder-ce")
 
 
@@ -66,12 +66,12 @@ def test_the_recipe_overrides_our_defaults(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         kr_text.training.arguments, "recipe", lambda model, dataset: Recipe({}, {}, {"save_total_limit": 3})
     )
-    _, args = parse()
+    _, args = parse("--recipe", "benchmarks")
     assert args.save_total_limit == 3 != TRAINING_DEFAULTS["save_total_limit"]
 
 
 def test_a_flag_overrides_the_file_and_the_file_overrides_the_recipe(config: Path) -> None:
-    text = "learning_rate: 0.5\nnum_train_epochs: 7\neval_strategy: steps\nsave_strategy: steps"
+    text = "recipe: benchmarks\nlearning_rate: 0.5\nnum_train_epochs: 7\neval_strategy: steps\nsave_strategy: steps"
     _, args = with_config(config, text, "--learning_rate", "0.25", "--save_steps", "500")
     assert args.learning_rate == 0.25  # file 0.5
     of_recipe = recipe("fasttext", "synthetic_news").training
@@ -183,20 +183,20 @@ def test_a_field_and_its_alias_together_are_refused(config: Path, alias: str, fi
     "argv", ["my.csv --lr 1", "--lr 1 my.csv", "--lr 1 my.csv --epochs 2", "--overwrite my.csv --lr 1"]
 )
 def test_the_data_set_needs_no_flag(argv: str) -> None:
-    run, args = parse(*argv.split())
+    run, args = parse(*argv.split(), "--recipe", "benchmarks")
     assert (run.dataset, args.output_dir) == ("my.csv", str(Path("runs/fasttext-my.csv-kr-ls")))
 
 
 @pytest.mark.parametrize(("argv", "dataset", "bf16"), [("--bf16 no", "synthetic_news", False), ("--bf16 a", "a", True)])
 def test_a_switch_takes_the_next_word_only_if_it_is_true_or_false(argv: str, dataset: str, bf16: bool) -> None:
-    run, args = parse(*argv.split())
+    run, args = parse("--recipe", "benchmarks", *argv.split())
     assert (run.dataset, args.bf16) == (dataset, bf16)
 
 
 def test_the_data_set_with_and_without_its_flag_is_refused(config: Path) -> None:
     with pytest.raises(ValueError, match=r"^dataset must be given once, got a\.csv as DATASET and b\.csv$"):
         parse("a.csv", "--dataset", "b.csv")
-    run, _ = with_config(config, "dataset: b.csv", "a.csv")  # the command line wins
+    run, _ = with_config(config, "recipe: benchmarks\ndataset: b.csv", "a.csv")  # the command line wins
     assert run.dataset == "a.csv"
 
 
@@ -220,11 +220,12 @@ def test_the_device_of_an_accelerator_leaves_the_cpu_out(monkeypatch: pytest.Mon
 def test_bf16_of_the_recipe_is_for_the_accelerator_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = Recipe({}, {}, {"bf16": True})
     monkeypatch.setattr("kr_text.training.arguments.recipe", lambda *_: chosen)
-    assert parse("--device", "cpu")[1].bf16
+    flags = ("--device", "cpu", "--recipe", "benchmarks")
+    assert parse(*flags)[1].bf16
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    assert not parse("--device", "cpu")[1].bf16
-    assert parse("--device", "cpu", "--bf16")[1].bf16
+    assert not parse(*flags)[1].bf16
+    assert parse(*flags, "--bf16")[1].bf16
 
 
 @pytest.mark.parametrize("device", ["mps", "gpu"])
@@ -273,13 +274,13 @@ def test_every_field_of_training_arguments_is_a_flag(capsys: pytest.CaptureFixtu
     ("given", "size"), [("500", 500), ("500.0", 500), ("1", 1), ("0.2", 0.2), ("0.5", 0.5), ("500.5", 500.5)]
 )
 def test_a_whole_validation_size_is_a_count(given: str, size: float) -> None:
-    run, _ = parse("--validation_size", given)
+    run, _ = parse("--validation_size", given, "--recipe", "benchmarks")
     assert run.validation_size == size
     assert type(run.validation_size) is type(size)
 
 
 def test_an_infinite_validation_size_passes_the_arguments() -> None:
-    run, _ = parse("--validation_size", "inf")
+    run, _ = parse("--validation_size", "inf", "--recipe", "benchmarks")
     assert run.validation_size == float("inf")
 
 

@@ -18,6 +18,8 @@ from kr_text.classifier import Classifier
 from kr_text.data.sources import load
 from kr_text.evaluation.metrics import classification_metrics
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
+from kr_text.training.computed_recipes import fasttext_recipe
+from kr_text.training.data_size import data_size
 from training_cases import OVERRIDES, Train, build_from, predictions
 
 
@@ -135,18 +137,21 @@ def test_truncated_weights_are_refused(tmp_path: Path, news: Path, bert: Path) -
         build_from(news, "--model", str(folder))
 
 
+@pytest.mark.parametrize("char_ngram", [0, 4])
 def test_the_word_embeddings_start_from_the_word_vectors(
-    tmp_path: Path, news: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, news: Path, caplog: pytest.LogCaptureFixture, char_ngram: int
 ) -> None:
     caplog.set_level(logging.INFO, logger="kr_text")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("bank 1 2 3 4\nunheard 5 6 7 8\n")
-    tokenizer, model = build_from(news, "--config_overrides", OVERRIDES["fasttext"], "--word_vectors", str(vectors))
+    overrides = f"{OVERRIDES['fasttext']},char_ngram={char_ngram}"
+    tokenizer, model = build_from(news, "--config_overrides", overrides, "--word_vectors", str(vectors))
     row = tokenizer.get_vocab()["bank"]
     assert model.embedding.weight[row].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert model.embedding.weight.abs().gt(0.25).any(dim=1).sum() == 1  # the others are within 1 / embedding_dim
     tokens = " ".join(load(news)["train"]["text"]).split()
-    num_words, share = len(tokenizer) - 2, 100 * tokens.count("bank") / len(tokens)
+    num_words = sum(token[:2] != "##" for token in tokenizer.get_vocab()) - 2
+    share = 100 * tokens.count("bank") / len(tokens)
     found = f"vectors for 1 of the {num_words} words of the vocabulary ({100 / num_words:.1f}%)"
     assert f"{vectors}: {found}, {share:.1f}% of the tokens of the training rows" in caplog.messages
 
@@ -169,7 +174,9 @@ def test_word_vectors_are_refused_for_models_without_word_embeddings_to_fill(
 def test_config_overrides_override_the_recipe(news: Path) -> None:
     _, model = build_from(news, "--config_overrides", "embedding_dim=3,max_ngram=1")
     config = cast(FastTextConfig, model.config)
-    assert (config.embedding_dim, config.max_ngram, config.num_buckets) == (3, 1, 500_000)
+    computed = fasttext_recipe(data_size(load(news)["train"])).config
+    assert (config.embedding_dim, config.max_ngram, config.num_buckets) == (3, 1, computed["num_buckets"])
+    assert config.char_ngram == computed["char_ngram"] == 4
     assert model.embedding.weight.shape == (config.vocab_size, 3)
     assert model.config.num_labels == 6
 

@@ -16,11 +16,19 @@ def test_the_report_counts_the_rows_that_were_used(tmp_path: Path, train_small: 
     assert (data["num_train_rows"], data["num_validation_rows"], data["num_test_rows"]) == (50, 30, 60)
 
 
-def test_the_tokenizer_is_built_from_training_rows_only(news: Path, run_folder: Path) -> None:
+@pytest.mark.parametrize("char_ngram", [0, 4])
+def test_the_tokenizer_is_built_from_training_rows_only(
+    news: Path, tmp_path: Path, train_small: Train, char_ngram: int
+) -> None:
+    flags = ["--config_overrides", f"num_buckets=50,char_ngram={char_ngram}", "--num_train_epochs", "1"]
+    train_small(tmp_path, *flags)
     data = load(news)
     seen = {word for text in data["train"]["text"] for word in text.split()}
-    vocab = set(AutoTokenizer.from_pretrained(run_folder).get_vocab()) - {"[PAD]", "[UNK]"}
-    assert vocab == seen
+    vocab = set(AutoTokenizer.from_pretrained(tmp_path).get_vocab()) - {"[PAD]", "[UNK]"}
+    parts = vocab - seen
+    assert vocab - parts == seen
+    assert bool(parts) == bool(char_ngram)
+    assert all(any(part.removeprefix("##") in word for word in seen) for part in parts)
     assert isinstance(data, DatasetDict)
 
 
@@ -35,7 +43,8 @@ def test_more_than_5_percent_unknown_words_in_the_validation_rows_are_one_line(
     for split, texts in files.items():
         rows = "".join(f"{text},{row % 2}\n" for row, text in enumerate(texts))
         (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
-    train_small(tmp_path / "run", "--dataset", str(tmp_path), "--loss", "ce", "--num_train_epochs", "1")
+    flags = ["--config_overrides", "num_buckets=1000,char_ngram=0", "--loss", "ce", "--num_train_epochs", "1"]
+    train_small(tmp_path / "run", "--dataset", str(tmp_path), *flags)
     lines = [message for message in caplog.messages if "unknown" in message]
     way_out = "the training rows lack these words; more rows or a pretrained model (--model) know more"
     expected = f"{share} of the tokens of the validation rows are unknown: {way_out}"

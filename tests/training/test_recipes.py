@@ -8,10 +8,12 @@ import yaml
 from transformers import TrainingArguments
 
 import kr_text.training.recipes
+from kr_text.data.sources import HUB_DATASETS
 from kr_text.losses.by_name import LOSSES
 from kr_text.models import MODELS
 from kr_text.text.tokenization import word_tokenizer
 from kr_text.training.arguments import parse_training
+from kr_text.training.computed_recipes import CHOICES
 from kr_text.training.recipes import recipe
 
 RECIPES: dict[str, Any] = yaml.safe_load(resources.files("kr_text.training").joinpath("recipes.yaml").read_text())
@@ -20,7 +22,13 @@ PAIRS = [(model, dataset) for model, of_model in RECIPES.items() for dataset in 
 
 def test_every_model_has_a_recipe_and_pretrained_models_share_one() -> None:
     assert set(RECIPES) == {*MODELS, "pretrained"}
-    assert all("default" in of_model for of_model in RECIPES.values())
+    assert all("benchmarks" in of_model for of_model in RECIPES.values())
+
+
+def test_the_recipes_are_those_of_the_benchmarks_by_their_names() -> None:
+    names = {dataset for of_model in RECIPES.values() for dataset in of_model}
+    assert names == {"benchmarks", *HUB_DATASETS}
+    assert set(CHOICES) == {"auto", *names}
 
 
 @pytest.mark.parametrize(("model", "dataset"), PAIRS)
@@ -54,7 +62,7 @@ def test_the_recipe_of_pretrained_models_changes_no_config() -> None:
 def test_training_arguments_have_the_values_of_the_recipe(model: str, dataset: str) -> None:
     values = recipe(model, dataset).training
     assert set(values) <= {field.name for field in dataclasses.fields(TrainingArguments)}
-    _, args = parse_training(["--model", model, "--dataset", dataset], "kr-text train")
+    _, args = parse_training(["--model", model, "--recipe", dataset], "kr-text train")
     assert {name: getattr(args, name) for name in values} == values
 
 
@@ -70,7 +78,7 @@ def test_training_arguments_are_the_same_for_every_loss(model: str) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_bf16_is_off_if_the_hardware_does_not_support_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(kr_text.training.recipes, "has_bf16", lambda: there)
-    assert RECIPES["textrnn"]["default"]["training"]["bf16"]
+    assert RECIPES["textrnn"]["benchmarks"]["training"]["bf16"]
     assert recipe("textrnn", "ag_news").training["bf16"] == there
     assert "bf16" not in recipe("fasttext", "ag_news").training
 
@@ -81,13 +89,13 @@ def special(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "\n".join(
         [
             "fasttext:",
-            "  default:",
+            "  benchmarks:",
             "    tokenizer: {vocab_size: 10}",
             "    training: {learning_rate: 0.1, num_train_epochs: 5}",
             "  ag_news:",
             "    training: {learning_rate: 0.2}",
             "pretrained:",
-            "  default:",
+            "  benchmarks:",
             "    training: {learning_rate: 0.3}",
         ]
     )
@@ -104,8 +112,8 @@ def test_the_last_part_of_a_path_selects_the_recipe(dataset: str) -> None:
 
 
 @pytest.mark.usefixtures("special")
-@pytest.mark.parametrize("dataset", ["yelp", "ag_news/other", "my_ag_news", "default"])
-def test_unknown_data_sets_get_the_default(dataset: str) -> None:
+@pytest.mark.parametrize("dataset", ["yelp", "ag_news/other", "my_ag_news", "benchmarks"])
+def test_unknown_data_sets_get_what_all_benchmarks_share(dataset: str) -> None:
     assert recipe("fasttext", dataset).training == {"learning_rate": 0.1, "num_train_epochs": 5}
 
 

@@ -60,7 +60,8 @@ def test_arguments_may_be_created_in_python(tmp_path: Path, small_flags: list[st
 
 @pytest.mark.parametrize("model", ["textrnn", "charcnn"])
 def test_each_model_trains_with_its_recipe(tmp_path: Path, train_small: Train, model: str) -> None:
-    report = train_small(tmp_path, "--model", model, "--config_overrides", OVERRIDES[model], "--num_train_epochs", "1")
+    flags = ["--model", model, "--recipe", "benchmarks", "--config_overrides", OVERRIDES[model]]
+    report = train_small(tmp_path, *flags, "--num_train_epochs", "1")
     assert report["model"]["name"] == model
     assert report["hyper_parameters"].get("bf16", False) == has_bf16()
     texts = ["the bank raised its rates", ""]
