@@ -31,12 +31,23 @@ def random_texts(num_texts: int, vocab_size: int, pad: int) -> tuple[Tensor, Ten
     return torch.cat(texts), lengths.cumsum(0) - lengths
 
 
+def fill_char_ngrams(table: Tensor, pad: int) -> None:
+    """Random character n-grams of each word, 0 to all that have a place, then padding."""
+    num_words, width = table.shape
+    table.random_(8, num_words)
+    counts = torch.randint(0, width + 1, (num_words, 1))
+    counts[pad] = 0
+    table.masked_fill_(torch.arange(width) >= counts, pad)
+
+
 def mean_and_gradient(
     monkeypatch: pytest.MonkeyPatch, loops: bool, sparse: bool, words: Tensor, offsets: Tensor, **sizes: Any
 ) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     model: Any = FastTextForSequenceClassification(FastTextConfig(**sizes)).double()
     nn.init.normal_(model.embedding.weight)
+    if model.char_ngrams is not None:
+        fill_char_ngrams(model.char_ngrams, model.config.pad_token_id)
     model.embedding.sparse = sparse
     monkeypatch.setattr(dispatch, "HAS_NUMBA", loops)
     means = model.mean_embedding(words, offsets)
@@ -47,12 +58,20 @@ def mean_and_gradient(
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize("max_ngram", [1, 2, 4])
+@pytest.mark.parametrize("char_ngram", [0, 4])
 @pytest.mark.parametrize("pad", [0, 7])
 def test_means_and_gradients_equal_pytorchs_operations(
-    monkeypatch: pytest.MonkeyPatch, sparse: bool, max_ngram: int, pad: int
+    monkeypatch: pytest.MonkeyPatch, sparse: bool, max_ngram: int, char_ngram: int, pad: int
 ) -> None:
     words, offsets = random_texts(300, 200, pad)
-    sizes = {"vocab_size": 200, "num_buckets": 3000, "max_ngram": max_ngram, "pad_token_id": pad, "embedding_dim": 11}
+    sizes: dict[str, int] = {
+        "vocab_size": 200,
+        "num_buckets": 3000,
+        "max_ngram": max_ngram,
+        "pad_token_id": pad,
+        "embedding_dim": 11,
+    }
+    sizes |= {"char_ngram": char_ngram, "max_char_ngrams": 5}
     both = [mean_and_gradient(monkeypatch, loops, sparse, words, offsets, **sizes) for loops in (True, False)]
     torch.testing.assert_close(both[0][0], both[1][0])
     gradients = [gradient.to_dense() for _, gradient in both]

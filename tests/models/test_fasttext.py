@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,3 +162,67 @@ def test_an_accelerator_reads_no_values_back() -> None:
         torch.zeros(7, dtype=torch.long, device="meta"), offsets=torch.zeros(3, dtype=torch.long, device="meta")
     )
     assert logits.logits.shape == (3, 3)
+
+
+# Character n-grams
+
+
+def model_of_char_ngrams(**kwargs: Any) -> Any:
+    """A model whose word 3 has the character n-grams 6 and 7, and word 4 has 8."""
+    model = make_model(**{"vocab_size": 10, "max_ngram": 1, "char_ngram": 4, "max_char_ngrams": 3, **kwargs})
+    model.char_ngrams[3, :2], model.char_ngrams[4, 0] = torch.tensor([6, 7]), 8
+    return model
+
+
+def test_the_character_ngrams_of_a_word_are_averaged_with_it() -> None:
+    model = model_of_char_ngrams()
+    table = model.embedding.weight
+    mean = table[[3, 6, 7, 4, 8, 5, 3, 6, 7]].mean(dim=0)
+    expected = model.classifier(mean)[None].expand(2, -1)
+    logits = model(torch.tensor([[3, 4, 5, 3, 0], [3, 4, 5, 3, 0]])).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+    flat = model(torch.tensor([3, 4, 5, 3, 3, 4, 5, 3]), offsets=torch.tensor([0, 4])).logits
+    torch.testing.assert_close(flat, expected, rtol=0, atol=1e-12)
+
+
+def test_the_ngrams_of_words_stay_beside_the_character_ngrams() -> None:
+    model = model_of_char_ngrams(max_ngram=2, num_buckets=100)
+    mean = model.embedding.weight[[3, 6, 7, *ngram_ids_by_loops([3, 4], model.config)[2:], 4, 8]].mean(dim=0)
+    torch.testing.assert_close(model(torch.tensor([[3, 4]])).logits[0], model.classifier(mean), rtol=0, atol=1e-12)
+
+
+def test_the_gradient_reaches_the_character_ngrams() -> None:
+    model = model_of_char_ngrams()
+    model(torch.tensor([[3, 5]]), labels=torch.tensor([1])).loss.backward()
+    assert model.embedding.weight.grad.any(dim=1).nonzero().flatten().tolist() == [3, 5, 6, 7]
+
+
+def test_a_saved_model_has_the_character_ngrams(tmp_path: Path) -> None:
+    model = model_of_char_ngrams()
+    model.save_pretrained(tmp_path)
+    loaded = FastTextForSequenceClassification.from_pretrained(tmp_path).double()
+    assert loaded.char_ngrams is not None
+    assert torch.equal(loaded.char_ngrams, model.char_ngrams)
+    text = torch.tensor([[3, 4, 5]])
+    assert torch.equal(loaded.eval()(text).logits, model.eval()(text).logits)
+
+
+def test_a_model_without_character_ngrams_is_saved_without_a_table(tmp_path: Path) -> None:
+    model = make_model(vocab_size=10, num_buckets=10)
+    assert model.config.char_ngram == 0
+    assert model.char_ngrams is None
+    assert set(model.state_dict()) == {"embedding.weight", "classifier.weight", "classifier.bias"}
+    model.save_pretrained(tmp_path)
+    assert FastTextForSequenceClassification.from_pretrained(tmp_path).char_ngrams is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"char_ngram": -1}, "^char_ngram must be at least 0, got -1$"),
+        ({"max_char_ngrams": 0}, "^max_char_ngrams must be at least 1, got 0$"),
+    ],
+)
+def test_wrong_sizes_of_character_ngrams_are_refused(fields: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FastTextConfig(**fields)

@@ -37,9 +37,9 @@ def test_the_vocabulary_equals_that_of_the_trainer_of_tokenizers(
     assert ours.get_vocab() == plain.get_vocab()
 
 
-@given(training=TEXTS, texts=TEXTS, more=TEXTS)
-def test_ids_equal_those_of_tokenizers(training: list[str], texts: list[str], more: list[str]) -> None:
-    tokenizer = word_tokenizer([training], vocab_size=100, max_length=9).backend_tokenizer
+@given(training=TEXTS, texts=TEXTS, more=TEXTS, char_ngram=st.sampled_from([0, 2, 4]))
+def test_ids_equal_those_of_tokenizers(training: list[str], texts: list[str], more: list[str], char_ngram: int) -> None:
+    tokenizer = word_tokenizer([training], vocab_size=100, max_length=9, char_ngram=char_ngram).backend_tokenizer
     tokenizer.encode_special_tokens = True
     encoder = WordEncoder(tokenizer)
     for batch in (texts, more, texts):  # later batches contain cached pieces
@@ -47,6 +47,16 @@ def test_ids_equal_those_of_tokenizers(training: list[str], texts: list[str], mo
         expected = [encoding.ids for encoding in tokenizer.encode_batch(batch)]
         assert words.ids.tolist() == list(chain.from_iterable(expected))
         assert words.lengths.tolist() == [len(ids) for ids in expected]
+
+
+def test_parts_of_unknown_words_have_the_ids_of_tokenizers() -> None:
+    tokenizer = word_tokenizer([["played plays display"]], vocab_size=100, max_length=9, char_ngram=4).backend_tokenizer
+    texts = ["playd, dais plays", "zplay", "", f"pal{MARK}pay {'a' * 101}"]
+    words = WordEncoder(tokenizer)(pa.array(texts))
+    expected = [tokenizer.encode(text).ids for text in texts]
+    assert len(expected[0]) > 4
+    assert words.ids.tolist() == list(chain.from_iterable(expected))
+    assert words.lengths.tolist() == [len(ids) for ids in expected]
 
 
 def test_the_separator_may_be_a_word_of_the_vocabulary() -> None:

@@ -18,6 +18,7 @@ from kr_text.classifier import Classifier
 from kr_text.data.sources import load
 from kr_text.evaluation.metrics import classification_metrics
 from kr_text.models import FastTextConfig, FastTextForSequenceClassification
+from kr_text.text.char_ngrams import char_ngram_table
 from kr_text.training.computed_recipes import fasttext_recipe
 from kr_text.training.data_size import data_size
 from training_cases import OVERRIDES, Train, build_from, predictions
@@ -179,6 +180,13 @@ def test_config_overrides_override_the_recipe(news: Path) -> None:
     assert config.char_ngram == computed["char_ngram"] == 4
     assert model.embedding.weight.shape == (config.vocab_size, 3)
     assert model.config.num_labels == 6
+
+
+def test_the_model_has_the_character_ngrams_of_its_tokenizer(news: Path) -> None:
+    tokenizer, model = build_from(news, "--config_overrides", "char_ngram=3,max_char_ngrams=5,num_buckets=50")
+    vocab = tokenizer.get_vocab()
+    assert torch.equal(model.char_ngrams, torch.from_numpy(char_ngram_table(vocab, 3, 5, 0)))
+    assert model.char_ngrams.any()
 
 
 @pytest.mark.parametrize(
