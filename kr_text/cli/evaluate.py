@@ -14,7 +14,7 @@ from kr_text.training.flags import DEVICES
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from kr_text.training.arguments import RunArguments
+    from kr_text.training.run_arguments import RunArguments
 
 SUMMARY = "measure a trained classifier on labelled rows"
 DESCRIPTION = (
@@ -117,7 +117,8 @@ def _rows(dataset: str, flags: argparse.Namespace, names: Sequence[str]) -> tupl
 
 def _run_on(dataset: str, flags: argparse.Namespace, trained: dict[str, Any]) -> "RunArguments":
     """The arguments that load a data set as the run of the model has loaded its own."""
-    from kr_text.training.arguments import RUN_FIELDS, RunArguments
+    from kr_text.training.arguments import RUN_FIELDS
+    from kr_text.training.run_arguments import RunArguments
 
     columns = {name: value for name in ("text_column", "label_column") if (value := getattr(flags, name))}
     settings = {name: value for name, value in trained.items() if name in RUN_FIELDS}

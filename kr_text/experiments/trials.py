@@ -16,10 +16,11 @@ from transformers import (
 )
 
 from kr_text.formats.overrides import parse_overrides
-from kr_text.training.arguments import RunArguments, make_arguments
+from kr_text.training.arguments import make_arguments
 from kr_text.training.checkpointed import TrainingClock
 from kr_text.training.fit import classifier_trainer
 from kr_text.training.prepare import Encoded, prepare_rows
+from kr_text.training.run_arguments import RunArguments
 
 if TYPE_CHECKING:
     import optuna

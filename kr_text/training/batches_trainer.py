@@ -20,7 +20,8 @@ from kr_text.text.batches import Batches, ShuffledRows
 from kr_text.text.windows import text_labels, text_logits
 from kr_text.trainer.kr_trainer import KRTrainer
 from kr_text.trainer.softening_trainer import SofteningTrainer
-from kr_text.training.arguments import GROUP_BY_LENGTH, RunArguments
+from kr_text.training.arguments import GROUP_BY_LENGTH
+from kr_text.training.run_arguments import RunArguments
 
 
 class BatchesTrainer(Trainer):

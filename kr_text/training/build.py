@@ -31,10 +31,10 @@ from kr_text.text.char_ngrams import char_ngram_table
 from kr_text.text.encoding import TextEncoder, max_positions
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 from kr_text.text.word_vectors import Coverage, load_word_vectors
-from kr_text.training.arguments import RunArguments
 from kr_text.training.computed_recipes import computed_recipe, fixed_recipe_name
 from kr_text.training.pretrained_head import fit_head
 from kr_text.training.recipes import Recipe, recipe
+from kr_text.training.run_arguments import RunArguments
 
 SINGLE_LABEL = "single_label_classification"
 FIXED_BY_DATA = {"num_labels", "id2label", "label2id", "vocab_size"}

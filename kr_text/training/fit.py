@@ -9,13 +9,13 @@ from kr_text.evaluation.metrics import compute_metrics
 from kr_text.formats.overrides import parse_overrides
 from kr_text.losses.by_name import make_loss
 from kr_text.text.batches import whole_batch
-from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import ClassifierTrainers, make_trainer
 from kr_text.training.build import make_optimizer
 from kr_text.training.checkpointed import EarlyStopping, TrainingClock
 from kr_text.training.matrix_recorder import LabelMatrixRecorder
 from kr_text.training.prepare import Prepared
 from kr_text.training.resume import Start, delete_run
+from kr_text.training.run_arguments import RunArguments
 from kr_text.training.settings import save_settings
 
 

@@ -30,7 +30,7 @@ def training_flags() -> list[str]:
     transformers = find_spec("transformers")  # finds the package, and does not import it
     assert transformers is not None
     names = [
-        *_fields(Path(__file__).with_name("arguments.py"), "RunArguments"),
+        *_fields(Path(__file__).with_name("run_arguments.py"), "RunArguments"),
         *_fields(Path(str(transformers.origin)).with_name("training_args.py"), "TrainingArguments"),
         *ALIASES,
     ]

@@ -17,11 +17,11 @@ from kr_text.machine.environment import Environment
 from kr_text.machine.process import peak_memory_mb
 from kr_text.models.tokenizer import window_stride
 from kr_text.trainer.kr_trainer import LOGGED_TERMS
-from kr_text.training.arguments import RunArguments
 from kr_text.training.batches_trainer import BatchesTrainer, ClassifierTrainers
 from kr_text.training.fit import Fitted
 from kr_text.training.prepare import Prepared
 from kr_text.training.report import Dataset, Epoch, LongTexts, Loss, Mistake, Report, Stopping, TemperatureScaling
+from kr_text.training.run_arguments import RunArguments
 from kr_text.training.settings import hyper_parameters
 
 NUM_MISTAKES, MAX_TEXT = 10, 200  # mistakes in the report, and characters of their texts

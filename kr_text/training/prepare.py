@@ -20,13 +20,13 @@ from kr_text.text.encoding import encode
 from kr_text.text.unknown_tokens import MAX_UNKNOWN, unknown_share
 from kr_text.text.windows import long_texts_note
 from kr_text.trainer.mutual_pair import MutualPair
-from kr_text.training.arguments import RunArguments
 from kr_text.training.build import build, stride_for, teacher_logits
 from kr_text.training.class_weights import weights_of_classes
 from kr_text.training.computed_recipes import describe, fixed_recipe_name
 from kr_text.training.data_size import data_size
 from kr_text.training.load_data import load_data_set_for
 from kr_text.training.resume import Start, check_same_data
+from kr_text.training.run_arguments import RunArguments
 
 WAYS_OUT = {  # of too many unknown tokens
     "charcnn": "give --alphabet data, or more training rows",

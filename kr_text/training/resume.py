@@ -18,8 +18,8 @@ from transformers import TrainingArguments
 
 from kr_text.formats.overrides import differences
 from kr_text.trainer.residual_checkpoint import RESIDUAL_FILE
-from kr_text.training.arguments import RunArguments
 from kr_text.training.report import PICTURE_FILE, PREDICTIONS_FILE
+from kr_text.training.run_arguments import RunArguments
 from kr_text.training.settings import DATA, method_settings, saved_settings
 from kr_text.training.unlabelled import UNLABELLED_FILE
 

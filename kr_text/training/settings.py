@@ -8,7 +8,8 @@ from typing import Any
 from transformers import TrainingArguments
 
 from kr_text.formats.whole_files import write_json
-from kr_text.training.arguments import RunArguments, default_training
+from kr_text.training.arguments import default_training
+from kr_text.training.run_arguments import RunArguments
 
 SETTINGS_FILE = "settings.json"
 PATHS = {"output_dir", "resume_from_checkpoint"}  # differ between machines

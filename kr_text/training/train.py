@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from kr_text.machine.environment import environment
 from kr_text.trainer.residual_checkpoint import RESIDUAL_FILE
-from kr_text.training.arguments import RunArguments, default_training
+from kr_text.training.arguments import default_training
 from kr_text.training.batches_trainer import ClassifierTrainers
 from kr_text.training.fit import fit
 from kr_text.training.measure import Launch, Predictions, make_report, measure
@@ -16,6 +16,7 @@ from kr_text.training.prepare import Prepared, prepare
 from kr_text.training.report import PREDICTIONS_FILE, Report
 from kr_text.training.report_markdown import write_report
 from kr_text.training.resume import find_start
+from kr_text.training.run_arguments import RunArguments
 from kr_text.training.unlabelled import predict_unlabelled
 
 

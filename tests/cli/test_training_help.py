@@ -9,9 +9,9 @@ from transformers import TrainingArguments
 
 from kr_text.cli.help import GROUPS
 from kr_text.experiments.comparison import OWN_FLAGS
-from kr_text.training.arguments import RunArguments
 from kr_text.training.flags import ALIASES
 from kr_text.training.recipes import recipe
+from kr_text.training.run_arguments import RunArguments
 
 Main = Callable[..., int]
 Help = Callable[..., str]

@@ -16,7 +16,7 @@ from encoding_cases import LABELS, TEXTS, data, with_special_tokens, words
 from kr_text.data import load
 from kr_text.text.character_encoder import CharacterEncoder
 from kr_text.text.encoding import TextEncoder, encode, max_positions
-from kr_text.text.tokenization import character_tokenizer
+from kr_text.text.tokenization import character_tokenizer, word_tokenizer
 from kr_text.text.word_encoder import WordEncoder
 
 
@@ -120,12 +120,15 @@ def test_roberta_positions_start_after_the_padding_index() -> None:
     assert max_positions(BertForSequenceClassification(BertConfig(**sizes))) == 20
 
 
-@pytest.mark.parametrize("kind", ["words", "characters"])
+@pytest.mark.parametrize("kind", ["words", "parts of words", "characters"])
 def test_a_saved_tokenizer_is_encoded_by_lookup_as_before(kind: str, tmp_path: Path) -> None:
-    tokenizer = words() if kind == "words" else character_tokenizer(max_length=20, alphabet="ab\u00e9")
+    tokenizer = character_tokenizer(max_length=20, alphabet="ab\u00e9")
+    if kind != "characters":
+        char_ngram = 0 if kind == "words" else 4
+        tokenizer = word_tokenizer([TEXTS[:2]], vocab_size=100, max_length=20, char_ngram=char_ngram)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert isinstance(loaded, PreTrainedTokenizerFast)
     encoder = TextEncoder(loaded)
-    assert type(encoder.encoder) is (WordEncoder if kind == "words" else CharacterEncoder)
+    assert type(encoder.encoder) is (CharacterEncoder if kind == "characters" else WordEncoder)
     assert encoder(TEXTS) == TextEncoder(tokenizer)(TEXTS)

@@ -9,7 +9,7 @@ import torch
 
 from kr_text.trainer import KRTrainer, SofteningTrainer
 from kr_text.trainer.residual_rate import RESIDUAL_LEARNING_RATE, learning_rate_fraction
-from kr_text.training.arguments import RunArguments
+from kr_text.training.run_arguments import RunArguments
 
 
 def fraction(optimizer: Any) -> float:

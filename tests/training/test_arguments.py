@@ -11,7 +11,6 @@ import kr_text.training.arguments
 from kr_text.models import MODELS
 from kr_text.training.arguments import (
     TRAINING_DEFAULTS,
-    RunArguments,
     command_line,
     make_arguments,
     parse_training,
@@ -19,6 +18,7 @@ from kr_text.training.arguments import (
 )
 from kr_text.training.flags import training_flags
 from kr_text.training.recipes import Recipe, recipe
+from kr_text.training.run_arguments import RunArguments
 
 BATCH_SIZE = "per_device_train_batch_size"
 

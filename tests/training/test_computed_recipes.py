@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 import kr_text.training.computed_recipes
 from kr_text.data.sources import HUB_DATASETS, load
 from kr_text.models import FastTextConfig
-from kr_text.training.arguments import MIN_PATIENCE, RunArguments, parse_training
+from kr_text.training.arguments import MIN_PATIENCE, parse_training
 from kr_text.training.build import recipe_for
 from kr_text.training.computed_recipes import (
     FEW_ROWS,
@@ -28,6 +28,7 @@ from kr_text.training.data_size import DataSize, data_size
 from kr_text.training.network_recipes import textrnn_recipe
 from kr_text.training.prepare import log_settings
 from kr_text.training.recipes import Recipe, recipe
+from kr_text.training.run_arguments import RunArguments
 
 FLAGS = ["--output_dir", "same"]
 SIZE = DataSize(num_rows=1000, num_classes=4, smallest_class=200, words_median=12, words_95=30, characters_95=150)

@@ -19,9 +19,9 @@ from transformers import (
 
 from kr_text.models import FastTextConfig
 from kr_text.text.tokenization import word_tokenizer
-from kr_text.training.arguments import RunArguments
 from kr_text.training.build import build
 from kr_text.training.pretrained_head import class_rows
+from kr_text.training.run_arguments import RunArguments
 
 NAMES = ["a", "b", "c"]
 IDS = torch.tensor([[2, 3, 4], [4, 2, 3]])

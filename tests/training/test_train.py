@@ -47,7 +47,7 @@ def test_arguments_may_be_created_in_python(tmp_path: Path, small_flags: list[st
     """In a process of its own, where nothing has parsed flags before."""
     code = (
         "import sys, time; from transformers import TrainingArguments; "
-        "from kr_text.training.arguments import RunArguments; "
+        "from kr_text.training.run_arguments import RunArguments; "
         "from kr_text.training.train import train; "
         "args = TrainingArguments(sys.argv[1], max_steps=1, use_cpu=True, report_to='none', disable_tqdm=True); "
         "run = RunArguments(dataset=sys.argv[2], config_overrides='num_buckets=100'); "
