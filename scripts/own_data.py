@@ -10,6 +10,7 @@ on all training rows. An interrupted command continues when started again. The p
 
 import argparse
 import json
+import random
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -93,7 +94,9 @@ def fasttext_error(train: Rows, test: Rows, settings: dict[str, float]) -> float
 
     numbers = {name: number for number, name in enumerate(sorted(set(train[1])))}
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-        for text, label in zip(*train, strict=True):
+        rows = list(zip(*train, strict=True))
+        random.Random(0).shuffle(rows)  # fastText takes them in this order in each epoch
+        for text, label in rows:
             file.write(f"__label__{numbers[label]} {fasttext_words(text)}\n")
         file.flush()
         model = fasttext.train_supervised(file.name, dim=50, wordNgrams=2, thread=1, seed=1, verbose=0, **settings)
