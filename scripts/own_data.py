@@ -25,7 +25,7 @@ from kr_text.experiments.results import read_results
 from kr_text.experiments.run import Run
 from kr_text.formats.markdown import markdown_table
 from kr_text.formats.whole_files import write_json, write_text
-from kr_text.training.computed_recipes import AUTO
+from kr_text.training.recipes import AUTO
 
 LOSSES = ("ce", "kr-ls")
 SETTINGS = [{"lr": rate, "epoch": epochs} for rate, epochs in product((0.25, 0.5), (10, 25))]  # of fastText
@@ -47,15 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = [Run(*run, recipe=AUTO) for run in product(names, flags.models, LOSSES, flags.seeds)]
     setting = Setting((str(flags.folder),), str(flags.results / "work"), default_workers(), False, commit_of_code())
     failures = run_missing(runs, flags.results, setting, ENGINES["local"], partial(print, flush=True))
-    peers = {name: peer_errors(flags.folder / name, name, flags.results / PEERS_FILE) for name in names}
-    write_text(table(flags.results, names, peers), flags.results / "table.md")
+    for name in names:
+        add_peers(flags.folder / name, name, flags.results / PEERS_FILE)
+    write_text(table(flags.results), flags.results / "table.md")
     print(f"Saved in {flags.results / 'table.md'}")
     return 1 if failures else 0
 
 
-def peer_errors(folder: Path, name: str, store: Path) -> dict[str, float]:
-    """Test errors of the peers in %, by peer; stored by data set, so that they are computed once."""
+def stored_peers(store: Path) -> dict[str, dict[str, float]]:
+    """Test errors of the peers in %, by data set and peer."""
     stored: dict[str, dict[str, float]] = json.loads(store.read_text("utf-8")) if store.exists() else {}
+    return stored
+
+
+def add_peers(folder: Path, name: str, store: Path) -> None:
+    """Trains the peers on a data set and stores their test errors, unless they are there."""
+    stored = stored_peers(store)
     if name not in stored:
         data = load(folder)
         names = data["train"].features["label"].names
@@ -68,7 +75,6 @@ def peer_errors(folder: Path, name: str, store: Path) -> dict[str, float]:
             "TF-IDF words + LR": tfidf_error((train[0] + validation[0], train[1] + validation[1]), test),
         }
         write_json(stored, store)
-    return stored[name]
 
 
 def tfidf_error(train: Rows, test: Rows) -> float:
@@ -110,9 +116,10 @@ def fasttext_words(text: str) -> str:
     return " ".join("".join(c if c.isalnum() or c == "'" else f" {c} " for c in text.lower()).split())
 
 
-def table(results: Path, names: Sequence[str], peers: dict[str, dict[str, float]]) -> str:
+def table(results: Path) -> str:
     """Test errors as a Markdown table: the mean of the seeds for each model and loss, then the peers."""
-    found = read_results(results)
+    found, peers = read_results(results), stored_peers(results / PEERS_FILE)
+    names = sorted(peers)
     errors: dict[tuple[str, str], dict[str, list[float]]] = {}
     for result in found.values():
         cell = errors.setdefault((result.run.model, result.run.loss), {}).setdefault(result.run.dataset, [])
@@ -120,8 +127,8 @@ def table(results: Path, names: Sequence[str], peers: dict[str, dict[str, float]
         assert error is not None  # an error rate is always finite
         cell.append(error)
     rows = []
-    for (model, loss), cell in sorted(errors.items()):
-        cells = [f"{fmean(cell[name]):.2f} ({len(cell[name])})" if name in cell else "" for name in names]
+    for (model, loss), by_set in sorted(errors.items()):
+        cells = [f"{fmean(by_set[name]):.2f} ({len(by_set[name])})" if name in by_set else "" for name in names]
         rows.append([f"{model}, {loss}", *cells])
     for peer in next(iter(peers.values()), {}):
         rows.append([peer, *(f"{peers[name][peer]:.2f}" for name in names)])
