@@ -29,7 +29,7 @@ from kr_text.training.recipes import AUTO
 
 LOSSES = ("ce", "kr-ls")
 SETTINGS = [{"lr": rate, "epoch": epochs} for rate, epochs in product((0.25, 0.5), (10, 25))]  # of fastText
-PEERS_FILE = "peers.json"
+PEERS_FILE, WORK = "peers.json", "runs/own_data"
 
 Rows = tuple[list[str], list[str]]  # texts and class names
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     names = flags.sets or sorted(path.name for path in flags.folder.iterdir() if path.is_dir())
     runs = [Run(*run, recipe=AUTO) for run in product(names, flags.models, LOSSES, flags.seeds)]
-    setting = Setting((str(flags.folder),), str(flags.results / "work"), default_workers(), False, commit_of_code())
+    setting = Setting((str(flags.folder),), WORK, default_workers(), False, commit_of_code())
     failures = run_missing(runs, flags.results, setting, ENGINES["local"], partial(print, flush=True))
     for name in names:
         add_peers(flags.folder / name, name, flags.results / PEERS_FILE)

@@ -1,9 +1,7 @@
 """Command `kr-text evaluate`."""
 
 import argparse
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,24 +126,13 @@ def _run_on(dataset: str, flags: argparse.Namespace, trained: dict[str, Any]) ->
 def _training_data(run: "RunArguments", data_fingerprint: str | None) -> "DatasetDict | None":
     """The splits of a file if it has the rows that the model was trained on: cut as in training, they are the same."""
     from kr_text.data.sources import fingerprint
-    from kr_text.training.load_data import load_for
+    from kr_text.training.load_data import load_for, only_errors_logged
 
     if data_fingerprint is None:
         return None
-    with _only_errors_logged():
+    with only_errors_logged():
         try:
             data = load_for(run)
         except ValueError:  # the rows cannot be cut, so no run was trained on them
             return None
     return data if fingerprint(data) == data_fingerprint else None
-
-
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    logger = logging.getLogger("kr_text.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

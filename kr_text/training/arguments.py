@@ -24,7 +24,7 @@ from kr_text.models import MODELS
 from kr_text.ranges import in_range, require_at_least
 from kr_text.training.computed_recipes import computed_recipe, fixed_recipe_name
 from kr_text.training.flags import ALIASES, add_short_flags, by_field, with_values
-from kr_text.training.load_data import load_for
+from kr_text.training.load_data import load_for, only_errors_logged
 from kr_text.training.recipes import BENCHMARKS, recipe
 from kr_text.training.run_arguments import RunArguments
 
@@ -114,7 +114,7 @@ def _training_arguments(run: RunArguments, given: Mapping[str, Any]) -> Training
     args = TrainingArguments(**wanted)
     if name is not None:
         return args
-    with args.main_process_first(desc="data"):
+    with args.main_process_first(desc="data"), only_errors_logged():  # the run loads the data again
         computed = computed_recipe(run.model, load_for(run)["train"]).training
     if run.early_stopping_patience is None and not run.train_on_validation and "num_train_epochs" not in given:
         run.early_stopping_patience = max(MIN_PATIENCE, int(computed["num_train_epochs"]) // 3)

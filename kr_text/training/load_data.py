@@ -1,5 +1,8 @@
 """Loads the data of a run."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from datasets import DatasetDict
@@ -36,3 +39,15 @@ def load_data_set_for(run: DataArguments) -> DataSet:
         fold=parse_fold(run.fold) if run.fold else None,
         strict=run.strict,
     )
+
+
+@contextmanager
+def only_errors_logged() -> Iterator[None]:
+    """Silences what loading logs about the data, for data that are loaded again."""
+    logger = logging.getLogger("kr_text.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
