@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from torch import nn
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers import IntervalStrategy, PreTrainedModel, TrainingArguments, set_seed
 
 from kr_text.data.duplicates import count_duplicates, log_duplicates
 from kr_text.data.sources import fingerprint
@@ -181,7 +181,8 @@ def log_settings(run: RunArguments, args: TrainingArguments, rows: Dataset) -> N
     """Logs the size of the training rows and the settings of the run, in one line."""
     if args.process_index == 0:
         name = fixed_recipe_name(run.recipe, run.dataset)
-        logger.info("%s", describe(data_size(rows), args, run.early_stopping_patience, name))
+        patience = None if args.eval_strategy == IntervalStrategy.NO else run.early_stopping_patience
+        logger.info("%s", describe(data_size(rows), args, patience, name))
 
 
 def _warn_of_unknown_tokens(model: str, prepared: Prepared, data: DatasetDict) -> None:
