@@ -27,7 +27,7 @@ class FastTextConfig(PreTrainedConfig):
         num_buckets: Number of hash buckets for n-grams. The paper has 10 million for bigrams; on AG
             News 2 million did no better than 500,000 (docs/recipes.md).
         char_ngram: Length of the character n-grams whose embeddings are averaged with a word's, as `minn` and `maxn` of
-            the fastText library; 0 for none. The tokenizer has tokens for them, see `kr_text.text.char_ngrams`.
+            the fastText library; at least 2, or 0 for none. Tokens stand for them, see `kr_text.text.char_ngrams`.
         max_char_ngrams: Number of character n-grams of a word; a longer word has those at its two ends.
         pad_token_id: Id of the padding token.
     """
@@ -47,7 +47,8 @@ class FastTextConfig(PreTrainedConfig):
     ) -> None:
         require_at_least(1, vocab_size=vocab_size, embedding_dim=embedding_dim)
         require_at_least(1, max_ngram=max_ngram, num_buckets=num_buckets, max_char_ngrams=max_char_ngrams)
-        require_at_least(0, char_ngram=char_ngram)
+        if char_ngram != 0:
+            require_at_least(2, char_ngram=char_ngram)
         require_token_id(vocab_size, pad_token_id=pad_token_id)
         super().__init__(**kwargs)
         require_at_least(2, num_labels=cast(int, self.num_labels))

@@ -219,7 +219,7 @@ def test_a_model_without_character_ngrams_is_saved_without_a_table(tmp_path: Pat
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"char_ngram": -1}, "^char_ngram must be at least 0, got -1$"),
+        ({"char_ngram": 1}, "^char_ngram must be at least 2, got 1$"),
         ({"max_char_ngrams": 0}, "^max_char_ngrams must be at least 1, got 0$"),
     ],
 )

@@ -24,20 +24,23 @@ def test_the_example_of_the_docstring_holds() -> None:
 
 @pytest.mark.parametrize(
     ("word", "length", "expected"),
-    [("abc", 4, []), ("abcd", 4, ["abcd"]), ("abc", 1, ["a", "##b", "##c"]), ("\u00e9t\u00e9s", 3, ["été", "##tés"])],
+    [
+        ("abc", 4, []),
+        ("abcd", 4, ["abc", "##abcd", "##bcd"]),
+        ("abc", 2, ["a", "##ab", "##bc", "##c"]),
+        ("\u00e9t\u00e9s", 3, ["ét", "##été", "##tés", "##és"]),
+    ],
 )
 def test_the_ngrams_of_a_word(word: str, length: int, expected: list[str]) -> None:
     assert char_ngrams(word, length) == expected
 
 
 def test_the_tokens_are_the_ngrams_of_two_words_by_frequency_then_the_characters() -> None:
-    # play: 3 words; ##play, ##laye, ##ayed, disp, ##ispl, ##spla and ##lays: one word each.
+    # play, plays, played and display have ##play; the three that start with it have pla; play and display end in ##lay.
     characters = sorted(set("".join(WORDS)))
     singles = [*characters, *(f"##{character}" for character in characters)]
-    assert subword_tokens(WORDS, 4, 100) == ["play", *singles]
-    # pla: 3 words; ##lay: all 4; ##ays, ##aye, ##yed, ...: one word each.
-    assert subword_tokens(WORDS, 3, 100) == ["##lay", "pla", *singles]
-    assert subword_tokens(WORDS, 3, 1) == ["##lay", *singles]
+    assert subword_tokens(WORDS, 4, 100) == ["##play", "pla", "##lay", *singles]
+    assert subword_tokens(WORDS, 4, 1) == ["##play", *singles]
 
 
 def test_an_ngram_twice_in_one_word_counts_once() -> None:
@@ -49,7 +52,8 @@ def test_an_ngram_twice_in_one_word_counts_once() -> None:
 
 def test_a_known_word_is_one_token_and_an_unknown_word_is_split_into_known_parts() -> None:
     training = "played plays display"
-    assert tokens_of("played playd", training) == ["played", "play", "##d"]
+    assert tokens_of("played playd", training) == ["played", "pla", "##y", "##d"]
+    assert tokens_of("xplay", "played plays display x") == ["x", "##play"]
     assert tokens_of("Dais", training) == ["d", "##a", "##i", "##s"]
 
 
@@ -74,19 +78,18 @@ def test_the_words_have_the_ids_that_they_have_without_ngrams() -> None:
 
 
 def test_the_table_has_the_known_ngrams_of_each_longer_word() -> None:
-    tokens = ["[PAD]", "[UNK]", "plays", "play", "sun", "##lays", "##ays"]
-    table = char_ngram_table({token: index for index, token in enumerate(tokens)}, 4, 3, 0)
-    expected = np.zeros((7, 3))
-    expected[2] = [3, 5, 0]  # play, ##lays
+    tokens = ["[PAD]", "[UNK]", "plays", "pla", "sun", "##lays", "##ays", "##play"]
+    table = char_ngram_table({token: index for index, token in enumerate(tokens)}, 4, 5, 0)
+    expected = np.zeros((8, 5))
+    expected[2] = [3, 7, 5, 6, 0]  # pla, ##play, ##lays, ##ays
     assert table.dtype == np.int32
     np.testing.assert_array_equal(table, expected)
 
 
-@pytest.mark.parametrize(("width", "kept"), [(5, "abcde"), (4, "abde"), (3, "abe"), (2, "ae"), (1, "a")])
-def test_a_word_with_too_many_ngrams_has_those_at_its_ends(width: int, kept: str) -> None:
-    vocab = {"a": 1, **{f"##{character}": index + 2 for index, character in enumerate("bcde")}, "abcde": 0}
-    ids = [1 + "abcde".index(character) for character in kept]
-    assert char_ngram_table(vocab, 1, width, 9)[0].tolist() == ids
+@pytest.mark.parametrize(("width", "kept"), [(4, [1, 2, 3, 4]), (3, [1, 2, 4]), (2, [1, 4]), (1, [1])])
+def test_a_word_with_too_many_ngrams_has_those_at_its_ends(width: int, kept: list[int]) -> None:
+    vocab = {"plays": 0, "pla": 1, "##play": 2, "##lays": 3, "##ays": 4}
+    assert char_ngram_table(vocab, 4, width, 9)[0].tolist() == kept
 
 
 def test_the_padding_is_the_given_token() -> None:

@@ -103,6 +103,6 @@ def test_the_first_model_of_a_pair_is_kept(train_small: Train, tmp_path: Path, n
 
 def test_a_student_learns_from_its_teacher(train_small: Train, tmp_path: Path, run_folder: Path) -> None:
     flags = ["--loss", "kd", "--teacher", str(run_folder), "--loss_overrides", "weight=1,temperature=1"]
-    train_small(tmp_path, *flags, "--num_train_epochs", "30", "--learning_rate", "0.3")
+    train_small(tmp_path, *flags, "--num_train_epochs", "30", "--learning_rate", "0.3", "--recipe", "benchmarks")
     student, teacher = (load_numpy(folder / PREDICTIONS_FILE)["probabilities"] for folder in (tmp_path, run_folder))
     assert (student.argmax(axis=1) == teacher.argmax(axis=1)).mean() > 0.8
