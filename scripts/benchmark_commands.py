@@ -27,7 +27,7 @@ from kr_text.data import load, read_texts
 from kr_text.text.batches import Batches, ShuffledRows
 from kr_text.text.encoding import encode
 from kr_text.text.tokenization import character_tokenizer, word_tokenizer
-from kr_text.training.recipes import recipe
+from kr_text.training.recipes import benchmark_recipe_name, recipe
 
 FASTTEXT = """\
 import sys, fasttext
@@ -96,7 +96,7 @@ def write_fasttext(data: DatasetDict, path: Path, repeat: int) -> None:
 def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
     """Compares whole training commands on ten times the rows, without a cache."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-    dataset = folder / name  # the name chooses the recipe
+    dataset = folder / name
     dataset.mkdir()
     write_csv(data, dataset, 10)
     write_fasttext(data, folder / "fasttext.txt", 10)
@@ -104,7 +104,7 @@ def cold_rows(name: str, data: DatasetDict, size: Size) -> Iterator[Row]:
 
     def ours() -> None:
         cache = tempfile.mkdtemp(dir=folder)
-        flags = ("--output_dir", f"{cache}/run", "--disable_tqdm", "yes")
+        flags = ("--recipe", benchmark_recipe_name(name), "--output_dir", f"{cache}/run", "--disable_tqdm", "yes")
         run(sys.executable, "-m", "kr_text", "train", "--dataset", dataset, *flags, HF_DATASETS_CACHE=cache)
 
     def theirs() -> None:

@@ -26,6 +26,7 @@ from kr_text.text.encoding import encode
 from kr_text.training.arguments import parse_training
 from kr_text.training.batches_trainer import ClassifierTrainer
 from kr_text.training.build import build, make_optimizer
+from kr_text.training.recipes import benchmark_recipe_name
 
 MODELS = ("fasttext", "textrnn", "transformer", "charcnn")
 NO_CHECKPOINTS = ("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "no")
@@ -75,7 +76,8 @@ class Bench:
 
     def __init__(self, name: str, dataset: str, rows: int | None) -> None:
         self.name = name
-        self.flags = ["--model", name, "--dataset", dataset, *(["--max_train_rows", str(rows)] if rows else [])]
+        self.flags = ["--model", name, "--dataset", dataset, "--recipe", benchmark_recipe_name(dataset)]
+        self.flags += ["--max_train_rows", str(rows)] if rows else []
         run, args = self.settings()
         self.data = load(dataset, max_train_rows=rows)
         set_seed(0)
