@@ -11,6 +11,8 @@ import kr_text
 from kr_text.models import MODELS
 from kr_text.training.recipes import recipe
 
+NEEDS_EXTRA = {"kr_text.experiments.search_space": "optuna"}  # modules that need a package of an extra
+
 installed = Path(kr_text.__file__).parent
 checkout = Path(__file__).parent.parent
 if installed.is_relative_to(checkout / "kr_text"):
@@ -19,7 +21,11 @@ paths = [path.relative_to(checkout) for path in (checkout / "kr_text").rglob("*.
 modules = [".".join(path.with_suffix("").parts) for path in paths if path.stem != "__main__"]
 modules += [f"kr_text.models.{path.stem}" for path in (checkout / "models").glob("*.py")]
 for module in sorted(modules):
-    import_module(module.removesuffix(".__init__"))
+    try:
+        import_module(module.removesuffix(".__init__"))
+    except ModuleNotFoundError as error:
+        if error.name != NEEDS_EXTRA.get(module):
+            raise
 for name in kr_text.__all__:
     getattr(kr_text, name)
 
